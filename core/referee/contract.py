@@ -1,0 +1,127 @@
+"""The contract between the loop and its parts: six nouns, as types.
+
+A latent ``z`` is optimised until frozen *referees* agree that its image matches the prompt, while a *prior* keeps
+it real. A part is any object with the methods below; nothing has to be inherited. Whatever a part computes, it owns:
+its own resize and normalisation, its own tokenizer, its own device. The loop hands it images in [0, 1] and takes
+numbers (or gradients) back, which is why a referee may as well live in another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from referee.errors import PromptError
+
+Latent = Float[Tensor, "n c h w"]
+"""What is optimised: float32, one row per seed."""
+Image = Float[Tensor, "n 3 H W"]
+"""Decoded latents, RGB in [0, 1]."""
+Views = Float[Tensor, "b 3 S S"]
+"""Augmented images at a referee's own input size, RGB; in [0, 1] but for added noise."""
+Losses = Float[Tensor, "b"]
+"""One number per view, lower is better."""
+
+Loss = Callable[[Views], Losses]
+"""A referee that has read the prompt. Differentiable with respect to the views."""
+Pull = Callable[[Latent, "Progress", Sequence[Generator]], Latent]
+"""A prior that has read the prompt: the gradient that keeps ``z`` real, detached. One CPU generator per row of z."""
+
+MAX_PROMPT = 1000
+"""Characters. Far beyond what any text encoder reads (77 tokens); longer input is a mistake, not a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The words to draw. Each part reads them once, before the first step.
+
+    Raises:
+        PromptError: the text is empty or longer than ``MAX_PROMPT`` characters.
+
+    >>> Prompt("  a red circle ").text
+    'a red circle'
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        text = " ".join(self.text.split())
+        if not text:
+            raise PromptError("The prompt is empty. Say what to draw, for example: \"a red circle and a blue square\".")
+        if len(text) > MAX_PROMPT:
+            raise PromptError(f"The prompt has {len(text)} characters; at most {MAX_PROMPT} are read. Shorten it.")
+        object.__setattr__(self, "text", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands: step ``k`` of ``steps``, counted from 0."""
+
+    k: int
+    steps: int
+
+    @property
+    def fraction(self) -> float:
+        """Progress in [0, 1]: 0 at the first step, 1 at the last; what schedules are functions of."""
+        return self.k / max(self.steps - 1, 1)
+
+
+@runtime_checkable
+class Referee(Protocol):
+    """A frozen discriminative model that says how badly an image matches a prompt."""
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square views it wants, in pixels."""
+
+    def read(self, prompt: Prompt) -> Loss:
+        """Encode the prompt once; the returned function scores views, each on its own."""
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A generative model that owns the latent space and pulls latents towards real images."""
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(c, h, w) of the latent of an image of that many pixels; OptionError if the size does not fit."""
+
+    def decode(self, z: Latent) -> Image:
+        """The image of a latent, in [0, 1], differentiable."""
+
+    def encode(self, x: Image) -> Latent:
+        """The latent of an image, at the scale on which ``z`` lives (standard deviation about 1)."""
+
+    def read(self, prompt: Prompt) -> Pull:
+        """Encode the prompt once; the returned function gives the gradient of the prior at a latent."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A prior that can also draw on its own: the baseline that `referee sample` shows."""
+
+    def sample(self, prompt: Prompt, height: int, width: int, generators: Sequence[Generator]) -> Image:
+        """One plain sample per generator, with no referee."""
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """A random image transform that keeps the meaning."""
+
+    def __call__(self, x: Image, generators: Sequence[Generator]) -> Views:
+        """One view per row of x, of the same size. Row b draws from ``generators[b]`` (CPU) alone, so that a
+        view is the same whatever it is batched with. Differentiable with respect to x."""
+
+
+@runtime_checkable
+class Balancer(Protocol):
+    """The rule that makes one direction of several gradients."""
+
+    def __call__(
+        self, rows: Mapping[str, Latent], weights: Mapping[str, Float[Tensor, "n"]], pull: Latent | None
+    ) -> Latent:
+        """The push on z. ``rows``: each referee's gradient; ``weights``: per sample, 0 where the referee sits
+        out this step; ``pull``: the prior's gradient, if there is a prior."""

@@ -1,0 +1,52 @@
+"""What can go wrong, as one tree; each message says what was found, what was expected and what mends it.
+
+    RefereeError                exit code 2: the input was refused, nothing was written
+    |-- PromptError             the prompt is empty, too long, or has words that the zoo cannot draw
+    |-- OptionError             an option, setting or schedule has the wrong name, type or value
+    |-- PluginError             a plug-in is unknown, failed to load, or two share one name
+    |-- WeightsError            a checkpoint is missing, cut short, or of another kind
+    `-- OutputError             the output folder cannot be written to
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RefereeError(Exception):
+    """The input cannot be used; the message is one a person can act on."""
+
+
+class PromptError(RefereeError):
+    """The prompt is empty, too long, or says what the chosen zoo cannot draw."""
+
+
+class OptionError(RefereeError):
+    """An option, setting or schedule has the wrong name, type or value."""
+
+
+class PluginError(RefereeError):
+    """A plug-in is unknown, failed to load, or shares its name with another."""
+
+
+class WeightsError(RefereeError):
+    """A checkpoint file is missing, cut short, or not what its role needs."""
+
+
+class OutputError(RefereeError):
+    """The output folder cannot be written to."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that offers the names nearest to a misspelt one, or all of them.
+
+    >>> nearest("clop", ["clip", "blip2"])
+    "Did you mean 'clip'?"
+    >>> nearest("zzz", ["clip", "blip2"])
+    'There are: blip2, clip.'
+    """
+    names = sorted(known)
+    if close := get_close_matches(name, names, n=3, cutoff=0.6):
+        return "Did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
+    return f"There are: {', '.join(names)}." if names else "There are none."

@@ -1,0 +1,124 @@
+"""The hooks that a plug-in may implement, and the light specs that it registers through them.
+
+A plug-in is a module with one entry point in the group ``referee``. It must import fast: no torch, no model library
+until a factory is called. A whole one:
+
+    import pydantic
+    from referee.hooks import Place, Spec, hookimpl
+
+    class Options(pydantic.BaseModel, extra="forbid", frozen=True):
+        colour: str = pydantic.Field("red", description="the colour it likes")
+
+    def make(options: Options, place: Place):
+        from .referee import ColourReferee          # imports torch: only now
+        return ColourReferee(options.colour, place.device)
+
+    @hookimpl
+    def referee_referees(register):
+        register(Spec("hello", "likes a colour", make, Options))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from referee.inversion import Step
+
+PROJECT = "referee"
+"""Name of the pluggy project and of the entry-point group."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class NoOptions(BaseModel):
+    """For parts that have nothing to set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a part computes: a torch device and dtype by name, so that specs need no torch."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One part that a plug-in offers: its name on the command line, and how it is made.
+
+    Args:
+        name: as typed, e.g. ``--referee NAME``; lower case, digits and dashes.
+        summary: half a line for ``referee plugins``.
+        factory: called once per run with the validated options and the place; may import what it likes.
+        options: a frozen pydantic model; its field descriptions are the help.
+        check: looks at the options before any model loads (files there, sizes sane); raises RefereeError.
+    """
+
+    name: str
+    summary: str
+    factory: Callable[[Any, Place], Any]
+    options: type[BaseModel] = NoOptions
+    check: Callable[[Any], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ZooSpec:
+    """A named set of checkpoints for plug-ins that are there anyway.
+
+    Args:
+        name: as typed, ``--zoo NAME``.
+        summary: half a line for ``referee plugins``.
+        preset: the name of the settings that suit it; see ``presets``.
+        options: for each plug-in by name, the options that point it to this zoo's checkpoint.
+        presets: settings that the zoo brings, as TOML text by name.
+        check_prompt: raises PromptError for what its models cannot read or draw.
+        check_files: raises WeightsError if a file is missing or cut short.
+    """
+
+    name: str
+    summary: str
+    preset: str
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    presets: Mapping[str, str] = field(default_factory=dict)
+    check_prompt: Callable[[str], None] | None = None
+    check_files: Callable[[], None] | None = None
+
+
+Register = Callable[[Spec], None]
+
+
+class Hooks:
+    """The hook specifications. Every hook takes keyword arguments; a plug-in names only those it uses."""
+
+    @hookspec
+    def referee_referees(self, register: Register) -> None:
+        """Offer referees: ``register(Spec(...))`` whose factory returns a `referee.contract.Referee`."""
+
+    @hookspec
+    def referee_priors(self, register: Register) -> None:
+        """Offer priors: the factory returns a `referee.contract.Prior`."""
+
+    @hookspec
+    def referee_augmentations(self, register: Register) -> None:
+        """Offer augmentations: the factory returns a `referee.contract.Augmentation`."""
+
+    @hookspec
+    def referee_balancers(self, register: Register) -> None:
+        """Offer balancing rules: the factory returns a `referee.contract.Balancer`."""
+
+    @hookspec
+    def referee_zoos(self, register: Callable[[ZooSpec], None]) -> None:
+        """Offer zoos: ``register(ZooSpec(...))``."""
+
+    @hookspec
+    def referee_step(self, step: Step) -> None:
+        """Observe each step of a run, after it: log it, draw it. What is returned is ignored."""

@@ -1,0 +1,192 @@
+"""Finding plug-ins: the only file that knows about entry points.
+
+Built-ins come the way strangers come: through entry points of the group ``referee``. Each is loaded in a try of its own,
+so a broken plug-in is listed with its reason and stops a run only if the run names it. (pluggy's own
+``load_setuptools_entrypoints`` would abort on the first broken one, let a second entry point of the same name vanish,
+and accept misspelt hooks.)
+
+Blocking: ``block=("clip",)`` (``-p no:clip``), ``enabled=False`` (``--no-plugins``), or the environment's
+``REFEREE_LOAD_PLUGINS`` (names to load, comma separated; empty for none).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+
+from referee.errors import PluginError, nearest
+from referee.hooks import PROJECT, Hooks, Spec, ZooSpec
+
+Kind = Literal["referee", "prior", "augmentation", "balancer", "zoo"]
+KINDS: tuple[Kind, ...] = ("referee", "prior", "augmentation", "balancer", "zoo")
+ENVIRONMENT = "REFEREE_LOAD_PLUGINS"
+
+
+@dataclass(slots=True)
+class Plugin:
+    """One plug-in as found, with what became of it."""
+
+    name: str
+    distribution: str
+    version: str
+    status: Literal["active", "blocked", "failed"]
+    reason: str = ""
+    offers: list[tuple[Kind, str]] = field(default_factory=list)
+
+
+class Registry:
+    """All plug-ins of this environment, and the parts that they offer, by kind and name."""
+
+    def __init__(self) -> None:
+        self.plugins: list[Plugin] = []
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Hooks)
+        self._offers: dict[Kind, dict[str, list[tuple[Plugin, Any]]]] = {kind: {} for kind in KINDS}
+
+    def add(self, module: object, name: str, distribution: str = "", version: str = "") -> Plugin:
+        """Register a module (or any object) with hook implementations; failures are recorded, not raised."""
+        return self._load(lambda: module, Plugin(name, distribution or "(given)", version, "active"))
+
+    def add_file(self, path: str | Path) -> Plugin:
+        """Register a single Python file as a plug-in; its code runs.
+
+        Raises:
+            PluginError: there is no such file, or it failed.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise PluginError(f"--plugin {path}: there is no such file.")
+
+        def load() -> object:
+            spec = importlib.util.spec_from_file_location(f"referee_file_{path.stem}", path)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{path} is not a Python file")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+
+        plugin = self._load(load, Plugin(path.stem, str(path), "", "active"))
+        if plugin.status == "failed":
+            raise PluginError(f"--plugin {path} failed to load: {plugin.reason}")
+        return plugin
+
+    def _load(self, load: Callable[[], object], plugin: Plugin) -> Plugin:
+        self.plugins.append(plugin)
+        key = f"{plugin.distribution}:{plugin.name}"
+        try:
+            module = load()
+            # What a plug-in hangs on the manager is taken off again if any part of it is wrong: no half plug-ins.
+            self._manager.register(module, name=key)
+            self._manager.check_pending()
+            offers = [(kind, spec) for kind in KINDS for spec in self._collect(kind, module)]
+        except (Exception, SystemExit) as error:  # a stranger's import may raise anything
+            if self._manager.has_plugin(key):
+                self._manager.unregister(name=key)
+            plugin.status, plugin.reason = "failed", f"{type(error).__name__}: {error}"
+            return plugin
+        for kind, spec in offers:
+            plugin.offers.append((kind, spec.name))
+            self._offers[kind].setdefault(spec.name, []).append((plugin, spec))
+        return plugin
+
+    def _collect(self, kind: Kind, module: object) -> list[Any]:
+        specs: list[Any] = []
+        wanted = ZooSpec if kind == "zoo" else Spec
+
+        def register(spec: Any) -> None:
+            if not isinstance(spec, wanted):
+                raise TypeError(f"register() takes a {wanted.__name__}, not {type(spec).__name__}")
+            specs.append(spec)
+
+        hook = getattr(self._manager.hook, f"referee_{kind}s")
+        others = [p for p in self._manager.get_plugins() if p is not module]
+        self._manager.subset_hook_caller(hook.name, others)(register=register)
+        return specs
+
+    @property
+    def hook(self) -> Any:
+        """pluggy's caller, for the observing hooks."""
+        return self._manager.hook
+
+    def names(self, kind: Kind) -> list[str]:
+        """The names that parts of this kind can be asked for by."""
+        return sorted(self._offers[kind])
+
+    def find(self, kind: Kind, name: str) -> Any:
+        """The spec of a part by name; ``distribution:name`` chooses between two of one name.
+
+        Raises:
+            PluginError: unknown (with the nearest names), ambiguous (with both distributions), blocked, or failed
+                to load (with the reason and the pip command that may mend it).
+        """
+        distribution, _, short = name.rpartition(":")
+        found = [
+            (plugin, spec)
+            for plugin, spec in self._offers[kind].get(short, [])
+            if distribution in ("", plugin.distribution)
+        ]
+        if len(found) == 1:
+            return found[0][1]
+        if found:
+            choices = " or ".join(f"'{plugin.distribution}:{short}'" for plugin, _ in found)
+            raise PluginError(f"Two plug-ins offer a {kind} called '{short}': say {choices}.")
+        for plugin in self.plugins:
+            if plugin.name == short and plugin.status == "failed":
+                raise PluginError(
+                    f"The plug-in '{short}' ({plugin.distribution} {plugin.version}) failed to load: {plugin.reason}. "
+                    f"Try: pip install --upgrade {plugin.distribution}"
+                )
+            if plugin.name == short and plugin.status == "blocked":
+                raise PluginError(f"The plug-in '{short}' is blocked: {plugin.reason}.")
+        raise PluginError(
+            f"There is no {kind} called '{name}'. {nearest(short, self.names(kind))} "
+            f"If it is a plug-in of its own: pip install referee-{short}"
+        )
+
+
+def discover(
+    *,
+    enabled: bool = True,
+    block: Iterable[str] = (),
+    files: Iterable[str | Path] = (),
+    environment: Mapping[str, str] = os.environ,
+    found: Iterable[EntryPoint] | None = None,
+) -> Registry:
+    """A registry of all installed plug-ins, less the blocked ones, plus single files.
+
+    Args:
+        enabled: False loads nothing that is installed (``--no-plugins``).
+        block: entry-point names that are not loaded (``-p no:NAME``).
+        files: Python files that are plug-ins (``--plugin FILE``).
+        environment: where ``REFEREE_LOAD_PLUGINS`` is looked up.
+        found: the entry points; by default those of this Python environment.
+    """
+    registry = Registry()
+    allowed = environment.get(ENVIRONMENT)
+    allow = None if allowed is None else {name.strip() for name in allowed.split(",")}
+    blocked = set(block)
+    for entry in sorted(entry_points(group=PROJECT) if found is None else found, key=lambda e: e.name):
+        distribution = entry.dist.name if entry.dist else "(unknown)"
+        version = entry.dist.version if entry.dist else ""
+        plugin = Plugin(entry.name, distribution, version, "blocked")
+        if not enabled:
+            plugin.reason = "by --no-plugins"
+        elif entry.name in blocked:
+            plugin.reason = f"by -p no:{entry.name}"
+        elif allow is not None and entry.name not in allow:
+            plugin.reason = f"by {ENVIRONMENT}={allowed}"
+        if plugin.reason:
+            registry.plugins.append(plugin)
+        else:
+            plugin.status = "active"
+            registry._load(entry.load, plugin)
+    for path in files:
+        registry.add_file(path)
+    return registry

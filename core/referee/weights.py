@@ -1,0 +1,55 @@
+"""Checks of checkpoint folders that need no model library: is the file there, and is all of it there?
+
+The layout of a safetensors file (8 bytes of header length, a JSON header, the tensors) lets a truncated download be
+told from a whole one in a millisecond, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from referee.errors import WeightsError
+
+
+def check_folder(folder: str | Path, files: Iterable[str], *, mend: str) -> None:
+    """Refuse a checkpoint folder that lacks one of the files or holds a cut one.
+
+    Args:
+        folder: the checkpoint folder.
+        files: names that must be there, relative to the folder.
+        mend: what the person should do, put at the end of the message.
+
+    Raises:
+        WeightsError: naming the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise WeightsError(f"There is no folder {folder}. {mend}")
+    for name in files:
+        path = folder / name
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing. {mend}")
+        if path.suffix == ".safetensors":
+            check_safetensors(path, mend=mend)
+
+
+def check_safetensors(path: Path, *, mend: str) -> None:
+    """Refuse a safetensors file whose length is not what its header says.
+
+    Raises:
+        WeightsError: the file is no safetensors file, or is cut short.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        if (expected := 8 + length + max(ends, default=0)) != size:
+            raise ValueError(f"it has {size:,} bytes where its header promises {expected:,}")
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}. {mend}") from error
