@@ -66,8 +66,8 @@ class Progress:
 
     @property
     def fraction(self) -> float:
-        """Progress in [0, 1]: 0 at the first step, 1 at the last; what schedules are functions of."""
-        return self.k / max(self.steps - 1, 1)
+        """Progress in [0, 1): what schedules are functions of."""
+        return self.k / self.steps
 
 
 @runtime_checkable

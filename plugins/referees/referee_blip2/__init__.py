@@ -1,0 +1,31 @@
+"""BLIP-2 as a referee, the paper's choice: the plug-in `blip2`. Importing it imports neither torch nor
+transformers.
+
+It reads folders of transformers' ``Blip2ForImageTextRetrieval`` with one small file more, the caption head
+that the published conversion leaves out (see `referee_blip2.head`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from referee.hooks import Place, Register, Spec, hookimpl
+
+from .options import Options, check, folder
+
+if TYPE_CHECKING:
+    from referee.contract import Referee
+
+__all__ = ["Options"]
+
+
+def _make(options: Options, place: Place) -> Referee:
+    from .model import Blip2  # torch and transformers: only now
+    from .referee import Blip2Referee
+
+    return Blip2Referee(Blip2.load(folder(options), attention=options.attention), options, place)
+
+
+@hookimpl
+def referee_referees(register: Register) -> None:
+    register(Spec("blip2", "BLIP-2: image-text matching and captioning", _make, Options, check))

@@ -1,0 +1,92 @@
+"""A referee's gradient on the latent, in memory that does not grow with views or referees.
+
+E_A[L(A(x), y)] of Algorithm 1: views are made and scored a micro-batch at a time and back-propagated to the decoded
+image at once; one vector-Jacobian product then carries the sum through the decoder. One referee's graph lives at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from referee.contract import Augmentation, Image, Latent, Loss
+from referee.errors import PluginError
+from referee.randomness import generator
+
+
+def resize(x: Image, size: int) -> Float[Tensor, "n 3 S S"]:
+    """An image at a referee's input size, anti-aliased, differentiable."""
+    if x.shape[-2:] == (size, size):
+        return x
+    return F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPlan:
+    """Which views are taken in a step, and in what portions.
+
+    Args:
+        seeds: one per sample; with the step they fix every view, whatever it is batched with.
+        step: the step's number.
+        count: views per image.
+        micro_batch: views scored at once, at most: memory, not results, depends on it.
+        augmentation: None scores the plain image, once.
+    """
+
+    seeds: Sequence[int]
+    step: int
+    count: int
+    micro_batch: int
+    augmentation: Augmentation | None
+
+    def portions(self) -> list[list[tuple[int, int]]]:
+        """(sample, view) pairs in micro-batches."""
+        pairs = [(i, v) for i in range(len(self.seeds)) for v in range(self.count)]
+        return [pairs[start : start + self.micro_batch] for start in range(0, len(pairs), self.micro_batch)]
+
+    def views(self, x: Image, portion: list[tuple[int, int]]) -> Image:
+        """Those views of x, each from its own generator."""
+        picked = x[[i for i, _ in portion]]
+        if self.augmentation is None:
+            return picked
+        return self.augmentation(picked, [generator(self.seeds[i], self.step, f"view {v}") for i, v in portion])
+
+
+def referee_gradient(
+    loss: Loss, size: int, x: Image, z: Latent, plan: ViewPlan, *, keep_graph: bool, name: str = "referee"
+) -> tuple[Float[Tensor, "n"], Latent]:
+    """Mean loss over the views of each sample, and its gradient on z.
+
+    Args:
+        loss: the referee, having read the prompt.
+        size: the side of its views.
+        x: the image, decoded from z with its graph.
+        z: a leaf that requires a gradient.
+        plan: which views.
+        keep_graph: whether another referee will need x's graph after this one.
+        name: of the referee, for errors.
+
+    Raises:
+        PluginError: the referee gave something other than one differentiable number per view.
+    """
+    image = resize(x, size)
+    leaf = image.detach().requires_grad_()
+    pull = torch.zeros_like(leaf)
+    means = torch.zeros(len(leaf), device=leaf.device)
+    for portion in plan.portions():
+        losses = loss(plan.views(leaf, portion))
+        if losses.shape != (len(portion),) or not losses.requires_grad:
+            raise PluginError(
+                f"'{name}' gave a loss of shape {tuple(losses.shape)}{'' if losses.requires_grad else ' without gradient'}"
+                f" for {len(portion)} views; expected ({len(portion)},), one differentiable number per view."
+            )
+        pull += torch.autograd.grad(losses.sum() / plan.count, leaf)[0]
+        samples = torch.tensor([i for i, _ in portion], device=leaf.device)
+        means.index_add_(0, samples, losses.detach().float() / plan.count)
+    (g,) = torch.autograd.grad(image, z, pull, retain_graph=keep_graph)
+    return means, g

@@ -1,0 +1,37 @@
+"""What can be set about the prior; the defaults are the paper's (arXiv 2402.16305, appendix C)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Options(BaseModel):
+    """Which checkpoint, and how it pulls and samples."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        description="folder of a diffusers pipeline: unet/, vae/, text_encoder/, tokenizer/, ..."
+    )
+    vae: str = Field(
+        default="", description="folder of another VAE for the same latents, e.g. TAESD; '' for none"
+    )
+    template: str = Field(default="A photo exactly contains {prompt}", description="what the pull is told")
+    negative: str = Field(default="", description="what the unconditional half is told")
+    cfg: float = Field(default=30.0, ge=0, description="the pull's classifier-free guidance s; 0 for none")
+    t_min: Fraction = Field(default=0.05, description="least noise level, as a fraction of all timesteps")
+    t_max: Fraction = Field(default=0.95, description="noise levels stay below this fraction")
+    sample_steps: int = Field(default=30, ge=1, description="DDIM steps of a plain sample")
+    sample_cfg: float = Field(default=7.5, ge=0, description="guidance of a plain sample")
+
+    @model_validator(mode="after")
+    def _sane(self) -> Options:
+        if self.t_min >= self.t_max:
+            raise ValueError(f"t_min {self.t_min} must lie below t_max {self.t_max}")
+        if "{prompt}" not in self.template:
+            raise ValueError("template must contain {prompt}, the place where the prompt goes")
+        return self

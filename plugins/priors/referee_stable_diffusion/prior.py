@@ -1,0 +1,137 @@
+"""The prior: a latent space (`decode`, `encode`), a pull (`read`) and plain samples (`sample`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from referee.contract import Image, Latent, Prompt, Pull
+from referee.errors import OptionError
+
+from .clamp import clamp
+from .distillation import Distillation
+from .options import Options
+from .text import TextReader
+
+
+@dataclass(frozen=True)
+class StableDiffusionPrior:
+    """The parts of a Stable Diffusion checkpoint, frozen, in the roles that the method gives them.
+
+    ``z`` lives on the scale of the UNet's input (standard deviation about 1): the VAE's own scale and shift
+    are undone in `decode` and applied in `encode`. Make one with `referee_stable_diffusion.load.load`.
+
+    Args:
+        vae: diffusers' AutoencoderKL or AutoencoderTiny.
+        unet: diffusers' UNet2DConditionModel.
+        scheduler: diffusers' DDIMScheduler with the checkpoint's noise schedule.
+        text: the checkpoint's text encoder.
+        options: how to pull and sample.
+    """
+
+    vae: Any
+    unet: Any
+    scheduler: Any
+    text: TextReader
+    options: Options
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell, along a side."""
+        return 1 << (len(self.vae.config.block_out_channels) - 1)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(c, h, w) of the latent of an image of that many pixels.
+
+        Raises:
+            OptionError: a side is not a positive multiple of `factor`; names the nearest that are.
+        """
+        for name, side in (("height", height), ("width", width)):
+            if side < self.factor or side % self.factor:
+                below = max(side // self.factor, 1) * self.factor
+                nearest = f"{below} or {below + self.factor}" if side > below else f"{below}"
+                raise OptionError(f"The {name} {side} is not a multiple of {self.factor}: take {nearest}.")
+        return int(self.vae.config.latent_channels), height // self.factor, width // self.factor
+
+    def decode(self, z: Latent) -> Image:
+        """The image of a latent, in [0, 1] and z's dtype, differentiable; saturated pixels: `clamp`."""
+        scale, shift = self._scale
+        decoded: Tensor = self.vae.decode((z / scale + shift).to(self.vae.dtype), return_dict=False)[0]
+        return clamp(decoded.to(z.dtype).contiguous() / 2 + 0.5)
+
+    def encode(self, x: Image) -> Latent:
+        """The mean latent of an image in [0, 1]: no sampling, the same image gives the same latent."""
+        scale, shift = self._scale
+        encoded = self.vae.encode((x * 2 - 1).to(self.vae.dtype))
+        mean = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mean
+        return (cast(Tensor, mean).to(x.dtype) - shift) * scale
+
+    def read(self, prompt: Prompt) -> Pull:
+        """Encode the prompt, put into the template, once; the pull is `Distillation`."""
+        options, steps = self.options, len(self.scheduler.alphas_cumprod)
+        low, high = round(options.t_min * steps), round(options.t_max * steps)
+        told = options.template.replace("{prompt}", prompt.text)
+        return Distillation(
+            unet=self.unet,
+            text=self._embed(told),
+            alphas_cumprod=self.scheduler.alphas_cumprod.to(self.unet.device, torch.float32),
+            prediction=self.scheduler.config.prediction_type,
+            guidance=float(options.cfg),
+            t_low=low,
+            t_high=max(high, low + 1),
+        )
+
+    @torch.no_grad()
+    def sample(self, prompt: Prompt, height: int, width: int, generators: Sequence[Generator]) -> Image:
+        """Plain samples of the prompt as it stands (no template), one per CPU generator; diffusers' own loop.
+
+        Raises:
+            OptionError: the size does not fit; see `latent_shape`.
+        """
+        self.latent_shape(height, width)
+        negative, positive = self._embed(prompt.text).unsqueeze(1)
+        n = len(generators)
+        latents: Tensor = self._pipeline(
+            prompt_embeds=positive.expand(n, -1, -1),
+            negative_prompt_embeds=negative.expand(n, -1, -1),
+            height=height,
+            width=width,
+            num_inference_steps=self.options.sample_steps,
+            guidance_scale=self.options.sample_cfg,
+            generator=list(generators),
+            output_type="latent",  # decoded here: the VAE may have another dtype than the UNet
+            return_dict=False,
+        )[0]
+        return self.decode(latents.float())
+
+    def _embed(self, text: str) -> Float[Tensor, "2 tokens width"]:
+        """The negative text's and the text's hidden states, in the UNet's dtype."""
+        return self.text([self.options.negative, text]).to(self.unet.device, self.unet.dtype)
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        config = self.vae.config
+        return float(config.scaling_factor), float(getattr(config, "shift_factor", None) or 0.0)
+
+    @cached_property
+    def _pipeline(self) -> Any:
+        from diffusers import StableDiffusionPipeline  # slow to import, and most runs never sample
+
+        pipeline = StableDiffusionPipeline(
+            vae=self.vae,
+            unet=self.unet,
+            scheduler=self.scheduler,
+            text_encoder=self.text.encoder,
+            tokenizer=self.text.tokenizer,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline

@@ -1,0 +1,63 @@
+"""What can be set about the BLIP-2 referee, and the checks that need no model library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from referee.errors import OptionError
+from referee.weights import check_folder
+
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "caption_head.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+"""What a checkpoint folder must hold; ``preprocessor_config.json`` may be there too."""
+
+
+class Options(BaseModel):
+    """The paper's referee loss is ``itm * L_ITM + cg * L_CG``, with both weights 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    model: Path | None = Field(None, description="folder of a transformers BLIP-2 with a caption head")
+    itm: float = Field(1.0, ge=0, description="weight of the image-text matching loss, L_ITM")
+    cg: float = Field(1.0, ge=0, description="weight of the caption generation loss, L_CG")
+    itc: float = Field(0.0, ge=0, description="weight of the contrastive loss, 1 - cosine; not in the paper")
+    attention: Literal["sdpa", "eager"] = Field("sdpa", description="how attention is computed")
+
+    @model_validator(mode="after")
+    def _something_to_judge(self) -> Options:
+        if self.itm == self.cg == self.itc == 0:
+            raise ValueError("itm, cg and itc are all 0: nothing is left to judge by")
+        return self
+
+
+def folder(options: Options) -> Path:
+    """The checkpoint folder.
+
+    Raises:
+        OptionError: none is given.
+    """
+    if options.model is None:
+        raise OptionError("blip2 needs a checkpoint: take a zoo's (--zoo pocket) or say blip2:model=FOLDER.")
+    return options.model.expanduser()
+
+
+def check(options: Options) -> None:
+    """Look at the files before anything is loaded.
+
+    Raises:
+        OptionError: no folder is given.
+        WeightsError: a file is missing or cut short.
+    """
+    mend = (
+        f"The referee blip2 needs a folder with {', '.join(FILES)}: "
+        "say blip2:model=FOLDER, or take a zoo's (--zoo pocket)."
+    )
+    check_folder(folder(options), FILES, mend=mend)

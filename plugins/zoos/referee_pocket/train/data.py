@@ -1,0 +1,55 @@
+"""Batches for the trainings: scenes, their captions, augmented and re-coded images."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import Generator, Tensor
+
+from referee_kornia import Options
+from referee_kornia.augmentation import KorniaAugmentation
+from referee_pocket import AUGMENTATION, world
+from referee_pocket.words import Thing, Wanted
+
+
+def chance(draw: Generator) -> random.Random:
+    """A random.Random driven by a torch generator."""
+    return random.Random(int(torch.randint(2**62, (1,), generator=draw)))
+
+
+def captioned(n: int, draw: Generator, *, with_held_out: bool = False, count: int | None = None) -> tuple[world.Scenes, list[Wanted]]:
+    """n scenes with one true caption each."""
+    scenes = world.sample(n, draw, with_held_out=with_held_out, count=count)
+    choose = chance(draw)
+    return scenes, [world.caption(scenes, i, choose) for i in range(n)]
+
+
+def texts(captions: list[Wanted], choose: random.Random) -> list[str]:
+    """The captions as people type them: one in ten ends with a full stop."""
+    return [str(caption) + ("." if choose.random() < 0.1 else "") for caption in captions]
+
+
+def augmented(x: Tensor, draw: Generator) -> Tensor:
+    """One view of each image, from the family of augmentations that the inversions use."""
+    seeds = torch.randint(2**62, (len(x),), generator=draw).tolist()
+    return _AUGMENT(x, [Generator().manual_seed(seed) for seed in seeds]).clamp(0, 1)
+
+
+def moved(masks: Tensor, draw: Generator) -> Tensor:
+    """Three masks per image, moved as `augmented` moves the image when given an equal generator."""
+    seeds = torch.randint(2**62, (len(masks),), generator=draw).tolist()
+    return _MOVE(masks, [Generator().manual_seed(seed) for seed in seeds])
+
+
+_AUGMENT = KorniaAugmentation(Options.model_validate(AUGMENTATION))
+_MOVE = KorniaAugmentation(
+    Options.model_validate({**AUGMENTATION, "jitter_p": 0.0, "erase_p": 0.0, "noise": 0.0, "padding": "zeros"})
+)
+
+
+def swap(caption: Wanted) -> Wanted:
+    """The caption with the colours and textures of its first two things exchanged: the same words, bound wrongly."""
+    a, b, *rest = caption.things
+    first, second = (Thing(y.colour, x.shape, y.texture) for x, y in ((a, b), (b, a)))
+    return Wanted((first, second, *rest), caption.relation)
