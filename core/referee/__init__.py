@@ -1,0 +1,48 @@
+"""referee: pictures by model inversion, steered by frozen vision-language referees.
+
+    import referee
+
+    result = referee.generate("a red circle and a blue striped square")     # the pocket zoo, in a laptop's minute
+    result.pictures[0].save("picture.png")
+
+`generate` draws, `score` judges, `sample` shows the prior alone, `load` loads a zoo's parts once, `invert` yields every
+step. To write a referee of your own see `referee.contract`, to offer it to everybody see `referee.hooks`.
+Names below are imported when first used, so that looking at plug-ins never waits for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from referee.errors import RefereeError
+    from referee.hooks import Spec, ZooSpec, hookimpl
+    from referee.inversion import Seat, Step, invert
+    from referee.parts import Parts
+    from referee.play import Result, generate, load, parts_of, sample, score
+    from referee.prompt import Prompt
+    from referee.rules import Rules
+    from referee.schedules import Schedule, constant, cosine, linear
+
+_HOMES = {
+    "Parts": "parts", "Prompt": "prompt", "RefereeError": "errors", "Result": "play", "Rules": "rules",
+    "Schedule": "schedules", "Seat": "inversion", "Spec": "hooks", "Step": "inversion", "ZooSpec": "hooks",
+    "constant": "schedules", "cosine": "schedules", "generate": "play", "hookimpl": "hooks", "invert": "inversion",
+    "linear": "schedules", "load": "play", "parts_of": "play", "sample": "play", "score": "play",
+}  # fmt: skip
+
+__all__ = [
+    "Parts", "Prompt", "RefereeError", "Result", "Rules", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
+    "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "parts_of", "sample", "score",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"referee.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'referee' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -15,7 +15,12 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from referee.errors import PromptError
+from referee.prompt import Prompt
+
+__all__ = [
+    "Augmentation", "Balancer", "Image", "Latent", "Loss", "Losses", "Prior", "Progress", "Prompt", "Pull", "Referee", "Sampler",
+    "Views",
+]  # fmt: skip
 
 Latent = Float[Tensor, "n c h w"]
 """What is optimised: float32, one row per seed."""
@@ -30,31 +35,6 @@ Loss = Callable[[Views], Losses]
 """A referee that has read the prompt. Differentiable with respect to the views."""
 Pull = Callable[[Latent, "Progress", Sequence[Generator]], Latent]
 """A prior that has read the prompt: the gradient that keeps ``z`` real, detached. One CPU generator per row of z."""
-
-MAX_PROMPT = 1000
-"""Characters. Far beyond what any text encoder reads (77 tokens); longer input is a mistake, not a prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """The words to draw. Each part reads them once, before the first step.
-
-    Raises:
-        PromptError: the text is empty or longer than ``MAX_PROMPT`` characters.
-
-    >>> Prompt("  a red circle ").text
-    'a red circle'
-    """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        text = " ".join(self.text.split())
-        if not text:
-            raise PromptError("The prompt is empty. Say what to draw, for example: \"a red circle and a blue square\".")
-        if len(text) > MAX_PROMPT:
-            raise PromptError(f"The prompt has {len(text)} characters; at most {MAX_PROMPT} are read. Shorten it.")
-        object.__setattr__(self, "text", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """What can go wrong, as one tree; each message says what was found, what was expected and what mends it.
 
-    RefereeError                exit code 2: the input was refused, nothing was written
-    |-- PromptError             the prompt is empty, too long, or has words that the zoo cannot draw
-    |-- OptionError             an option, setting or schedule has the wrong name, type or value
-    |-- PluginError             a plug-in is unknown, failed to load, or two share one name
-    |-- WeightsError            a checkpoint is missing, cut short, or of another kind
-    `-- OutputError             the output folder cannot be written to
+RefereeError                exit code 2: the input was refused, nothing was written
+|-- PromptError             the prompt is empty, too long, or has words that the zoo cannot draw
+|-- OptionError             an option, setting or schedule has the wrong name, type or value
+|-- PluginError             a plug-in is unknown, failed to load, or two share one name
+|-- WeightsError            a checkpoint is missing, cut short, or of another kind
+`-- OutputError             the output folder cannot be written to
 """
 
 from __future__ import annotations

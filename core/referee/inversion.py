@@ -119,7 +119,9 @@ def invert(
         with torch.set_grad_enabled(bool(weights)):
             x = prior.decode(z)  # once; its graph serves every referee
         pull, prior_out = _pull(pull_of, z, progress, seeds, rules.prior_weight(u))
-        losses, rows, sat_out = _rows(x, z, [s for s in seats if s.name in weights], losses_of, seeds, k, rules, augmentation)
+        losses, rows, sat_out = _rows(
+            x, z, [s for s in seats if s.name in weights], losses_of, seeds, k, rules, augmentation
+        )
         shares = {name: weights[name] * (~sat_out[name]).float() for name in rows}
 
         image, agreed = x.detach(), None

@@ -119,6 +119,11 @@ class Registry:
         """The names that parts of this kind can be asked for by."""
         return sorted(self._offers[kind])
 
+    def summary(self, kind: Kind, name: str) -> str:
+        """Half a line on a part."""
+        offers = self._offers[kind].get(name, [])
+        return str(offers[0][1].summary) if offers else ""
+
     def find(self, kind: Kind, name: str) -> Any:
         """The spec of a part by name; ``distribution:name`` chooses between two of one name.
 

@@ -21,16 +21,28 @@ class Rules(BaseModel):
 
     steps: int = Field(160, ge=1, description="I: iterations")
     tail: int = Field(10, ge=0, description="last iterations that follow the prior alone (none without a prior)")
-    update: Literal["adam", "sgd"] = Field("adam", description="the referees' optimiser: adam as in the paper, sgd as released")
-    lr: ScheduleField = Field(cosine(1.0, 0.5), description="lr: of the referees' step, and of the prior's unless prior_lr is set")
+    update: Literal["adam", "sgd"] = Field(
+        "adam", description="the referees' optimiser: adam as in the paper, sgd as released"
+    )
+    lr: ScheduleField = Field(
+        cosine(1.0, 0.5), description="lr: of the referees' step, and of the prior's unless prior_lr is set"
+    )
     warm_up: int = Field(0, ge=0, description="iterations over which lr grows linearly to its first value")
     prior_lr: ScheduleField | None = Field(None, description="lr of the prior's step; 1 in the released code")
     weight_decay: float = Field(0.0, ge=0, description="of Adam")
-    referee_weight: ScheduleField = Field(constant(2.0), description="w1: the push's length in units of the prior's; Adam divides out a constant")
-    prior_weight: ScheduleField = Field(cosine(800.0, 400.0), description="w2: of the prior's gradient; 0 plays without a prior")
+    referee_weight: ScheduleField = Field(
+        constant(2.0), description="w1: the push's length in units of the prior's; Adam divides out a constant"
+    )
+    prior_weight: ScheduleField = Field(
+        cosine(800.0, 400.0), description="w2: of the prior's gradient; 0 plays without a prior"
+    )
     noise: ScheduleField = Field(constant(0.2), description="deviation of eps_z, added to z after the step")
-    gradient_noise: ScheduleField = Field(constant(0.0), description="deviation of noise added to the push before the optimiser; 0.2 in the released code")
-    tail_noise: ScheduleField = Field(constant(0.2), description="deviation of eps_z in the tail; 0.01 in the released code")
+    gradient_noise: ScheduleField = Field(
+        constant(0.0), description="deviation of noise added to the push before the optimiser; 0.2 in the released code"
+    )
+    tail_noise: ScheduleField = Field(
+        constant(0.2), description="deviation of eps_z in the tail; 0.01 in the released code"
+    )
     ema_decay: float = Field(0.95, ge=0, lt=1, description="lambda: of the average of z")
     restart_from: int = Field(40, ge=1, description="e_s: iteration (from 1) of the first EMA-restart")
     restart_every: int = Field(60, ge=0, description="e_rs: iterations between restarts; 0 for none")
@@ -40,7 +52,9 @@ class Rules(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.tail >= self.steps:
-            raise ValueError(f"tail ({self.tail}) leaves the referees no step of {self.steps}: make it smaller than steps")
+            raise ValueError(
+                f"tail ({self.tail}) leaves the referees no step of {self.steps}: make it smaller than steps"
+            )
         for name in ("lr", "referee_weight", "prior_weight", "noise", "gradient_noise", "tail_noise"):
             if (least := getattr(self, name).least) < 0:
                 raise ValueError(f"{name} falls to {least:g}: it must not be negative")

@@ -1,8 +1,8 @@
 """Schedules: pure functions of progress in [0, 1], written the same in Python, TOML and on the command line.
 
-    cosine(1, 0.5)    half a cosine from 1 to 0.5       (the paper's lr and w2)
-    linear(1, 0)      a straight line
-    constant(2), 2    always 2
+cosine(1, 0.5)    half a cosine from 1 to 0.5       (the paper's lr and w2)
+linear(1, 0)      a straight line
+constant(2), 2    always 2
 """
 
 from __future__ import annotations

@@ -228,9 +228,7 @@ def test_decode_gradient_against_finite_differences(
         direction = torch.randn(z.shape, generator=torch.Generator().manual_seed(seed), dtype=z.dtype)
         with torch.no_grad():
             ends = [(prior.decode(z + h * direction) * weight).sum() for h in (1e-6, -1e-6)]
-        torch.testing.assert_close(
-            (gradient * direction).sum(), (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-7
-        )
+        torch.testing.assert_close((gradient * direction).sum(), (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-7)
 
 
 def test_clamp_passes_exactly_the_gradients_that_lead_back() -> None:
@@ -272,9 +270,7 @@ def test_a_row_alone_is_the_row_in_a_batch(kl: StableDiffusionPrior) -> None:
     z, pull = latents(kl, 3), kl.read(PROMPT)
     together = pull(z, STEP, generators(1, 2, 3))
     for b in range(3):
-        torch.testing.assert_close(
-            pull(z[b : b + 1], STEP, generators(b + 1))[0], together[b], atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(pull(z[b : b + 1], STEP, generators(b + 1))[0], together[b], atol=1e-5, rtol=0)
     assert torch.equal(together, pull(z, STEP, generators(1, 2, 3)))
 
 
@@ -434,9 +430,7 @@ def test_a_missing_file_is_named_before_anything_loads(copy: Path, missing: str)
 def test_a_truncated_file_is_refused(copy: Path) -> None:
     path = copy / "unet" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(
-        WeightsError, match=r"diffusion_pytorch_model.safetensors is not a whole safetensors file"
-    ):
+    with pytest.raises(WeightsError, match=r"diffusion_pytorch_model.safetensors is not a whole safetensors file"):
         check(Options(model=str(copy)))
     with pytest.raises(WeightsError, match="There is no folder"):
         check(Options(model=str(copy / "nowhere")))
@@ -461,9 +455,7 @@ def test_a_missing_weight_is_not_drawn_at_random(copy: Path) -> None:
     weights = load_file(path)
     del weights["conv_in.weight"]
     save_file(weights, path, {"format": "pt"})
-    with pytest.raises(
-        WeightsError, match=r"lacks 1 weights of its UNet2DConditionModel, first conv_in.weight"
-    ):
+    with pytest.raises(WeightsError, match=r"lacks 1 weights of its UNet2DConditionModel, first conv_in.weight"):
         load(Options(model=str(copy)), Place())
 
 
@@ -473,9 +465,7 @@ def test_the_vaes_old_names_of_attention_weights_are_read(copy: Path, kl: Stable
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     weights = load_file(path)
     for new, name in old.items():
-        weights = {
-            key.replace(f"attentions.0.{new}.", f"attentions.0.{name}."): v for key, v in weights.items()
-        }
+        weights = {key.replace(f"attentions.0.{new}.", f"attentions.0.{name}."): v for key, v in weights.items()}
     assert any("proj_attn" in key for key in weights)
     save_file(weights, path, {"format": "pt"})
     prior, z = load(Options(model=str(copy)), Place()), latents(kl)
@@ -523,9 +513,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> N
 
 
 def test_the_plugin_offers_it_by_name(folder: Path) -> None:
-    spec = discover(environment={"REFEREE_LOAD_PLUGINS": "stable-diffusion"}).find(
-        "prior", "stable-diffusion"
-    )
+    spec = discover(environment={"REFEREE_LOAD_PLUGINS": "stable-diffusion"}).find("prior", "stable-diffusion")
     options = spec.options(model=str(folder))
     spec.check(options)
     assert isinstance(spec.factory(options, Place()), Prior)

@@ -25,30 +25,18 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    affine_p: Share = Field(
-        default=1.0, description="how often a view is rotated, shifted, scaled and sheared"
-    )
+    affine_p: Share = Field(default=1.0, description="how often a view is rotated, shifted, scaled and sheared")
     rotation: float = Field(default=30.0, ge=0, le=180, description="degrees, either way")
-    translate: Share = Field(
-        default=0.1, description="shift, as a fraction of the side, each way on both axes"
-    )
+    translate: Share = Field(default=0.1, description="shift, as a fraction of the side, each way on both axes")
     scale: Amount = Field(default=0.0, description="size, 1 +- this")
     shear: float = Field(default=0.0, ge=0, lt=90, description="degrees along x, either way")
 
     perspective_p: Share = Field(default=0.4, description="how often a view is seen from aside")
-    perspective: Amount = Field(
-        default=0.2, description="corners move inwards by up to half this share of a side"
-    )
+    perspective: Amount = Field(default=0.2, description="corners move inwards by up to half this share of a side")
 
-    flip: Share = Field(
-        default=0.0, description="how often a view is mirrored; harms 'left' and 'right', so off"
-    )
-    crop: float = Field(
-        default=1.0, gt=0, le=1, description="smallest area kept by a crop; loses objects, so 1"
-    )
-    padding: Literal["zeros", "border", "reflection"] = Field(
-        default="zeros", description="what lies outside"
-    )
+    flip: Share = Field(default=0.0, description="how often a view is mirrored; harms 'left' and 'right', so off")
+    crop: float = Field(default=1.0, gt=0, le=1, description="smallest area kept by a crop; loses objects, so 1")
+    padding: Literal["zeros", "border", "reflection"] = Field(default="zeros", description="what lies outside")
 
     jitter_p: Share = Field(default=0.5, description="how often a view's colours change")
     brightness: Share = Field(default=0.1, description="factor, 1 +- this")
@@ -64,9 +52,7 @@ class Options(BaseModel):
     erase_value: Share = Field(default=0.0, description="its grey, 0 black to 1 white")
 
     noise: float = Field(default=0.1, ge=0, description="Gaussian: standard deviation uniform in [0, this]")
-    noise_fixed: float = Field(
-        default=0.0, ge=0, description="further, of this standard deviation; released: 0.2"
-    )
+    noise_fixed: float = Field(default=0.0, ge=0, description="further, of this standard deviation; released: 0.2")
 
     @model_validator(mode="after")
     def _ordered(self) -> Options:

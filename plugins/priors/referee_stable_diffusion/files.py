@@ -20,9 +20,7 @@ _MEND = (
     "Expected is a diffusers pipeline folder with safetensors weights, for example from "
     "`hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir FOLDER`."
 )
-_MEND_VAE = (
-    "Expected is a diffusers VAE folder, for example from `hf download madebyollin/taesd --local-dir FOLDER`."
-)
+_MEND_VAE = "Expected is a diffusers VAE folder, for example from `hf download madebyollin/taesd --local-dir FOLDER`."
 
 
 def check(options: Options) -> None:
@@ -52,9 +50,7 @@ def variant(folder: Path, stem: str) -> str | None:
     """ "fp16" if the folder holds its weights only under that name, else None."""
     plain = (f"{stem}.safetensors", f"{stem}.safetensors.index.json")
     half = (f"{stem}.fp16.safetensors", f"{stem}.safetensors.index.fp16.json")
-    found = any((folder / name).is_file() for name in half) and not any(
-        (folder / name).is_file() for name in plain
-    )
+    found = any((folder / name).is_file() for name in half) and not any((folder / name).is_file() for name in plain)
     return "fp16" if found else None
 
 

@@ -81,9 +81,7 @@ def _scheduler(path: Path) -> Any:
         raise WeightsError(f"{path} ({name}) has no beta_schedule: not a model that can be distilled here.")
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
-        raise WeightsError(
-            f"{path} asks for prediction_type {prediction}; known are {', '.join(PREDICTIONS)}."
-        )
+        raise WeightsError(f"{path} asks for prediction_type {prediction}; known are {', '.join(PREDICTIONS)}.")
     # Both are what StableDiffusionPipeline would set, but with a deprecation warning.
     return DDIMScheduler.from_config(config, clip_sample=False, steps_offset=1)
 
@@ -98,18 +96,14 @@ def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype) -> Any:
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise WeightsError(f"The {kind.__name__} in {folder} cannot be loaded: {error}") from error
     if missing := sorted(info["missing_keys"]):
-        raise WeightsError(
-            f"{folder} lacks {len(missing)} weights of its {kind.__name__}, first {missing[0]}."
-        )
+        raise WeightsError(f"{folder} lacks {len(missing)} weights of its {kind.__name__}, first {missing[0]}.")
     return model.requires_grad_(False).eval()
 
 
 def _check_fit(prior: StableDiffusionPrior, options: Options) -> None:
     words, known = len(prior.text.tokenizer), int(prior.text.encoder.config.vocab_size)
     if words > known:
-        raise WeightsError(
-            f"The tokenizer in {options.model} has {words} tokens, its text encoder knows {known}."
-        )
+        raise WeightsError(f"The tokenizer in {options.model} has {words} tokens, its text encoder knows {known}.")
     channels, wanted = int(prior.vae.config.latent_channels), int(prior.unet.config.in_channels)
     if channels != wanted:
         raise WeightsError(

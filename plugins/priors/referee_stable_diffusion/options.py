@@ -14,15 +14,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(
-        description="folder of a diffusers pipeline: unet/, vae/, text_encoder/, tokenizer/, ..."
-    )
-    vae: str = Field(
-        default="", description="folder of another VAE for the same latents, e.g. TAESD; '' for none"
-    )
+    model: str = Field(description="folder of a diffusers pipeline: unet/, vae/, text_encoder/, tokenizer/, ...")
+    vae: str = Field(default="", description="folder of another VAE for the same latents, e.g. TAESD; '' for none")
     template: str = Field(default="A photo exactly contains {prompt}", description="what the pull is told")
     negative: str = Field(default="", description="what the unconditional half is told")
-    cfg: float = Field(default=30.0, ge=0, description="the pull's classifier-free guidance s; 0 for none")
+    cfg: float = Field(default=30.0, ge=0, description="the pull's guidance; 1: none, 0: no prompt")
     t_min: Fraction = Field(default=0.05, description="least noise level, as a fraction of all timesteps")
     t_max: Fraction = Field(default=0.95, description="noise levels stay below this fraction")
     sample_steps: int = Field(default=30, ge=1, description="DDIM steps of a plain sample")

@@ -42,8 +42,7 @@ class TextReader:
         if len(whole) > self.length:
             cut = self.tokenizer.decode(whole[self.length - 1 : -1]).strip()
             warnings.warn(
-                f"The prior reads {self.length - 2} tokens of a prompt; it will not see: '{cut}'. "
-                "Shorten the prompt.",
+                f"The prior reads {self.length - 2} tokens of a prompt; it will not see: '{cut}'. Shorten the prompt.",
                 UserWarning,
                 stacklevel=4,
             )

@@ -182,9 +182,7 @@ class Blip2(nn.Module):
         hidden = self._run(self._embed(ids, count), count, masks.captioning(count, mask), image_embeds)
         return self._words(hidden[:, count:])
 
-    def both(
-        self, image_embeds: ImageEmbeds, ids: Ids, mask: Mask, caption_ids: Ids, caption_mask: Mask
-    ) -> Both:
+    def both(self, image_embeds: ImageEmbeds, ids: Ids, mask: Mask, caption_ids: Ids, caption_mask: Mask) -> Both:
         """`itm_logits` and `caption_logits` of one run on the sequence [Q_itm, Q_cap, T_itm, T_cap].
 
         The image's keys and values are made once: a sixth less work than two runs, for the same numbers.
@@ -262,9 +260,7 @@ def _network(folder: Path, attention: Attention) -> Any:
     for wrong in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if names := sorted(str(name) for name in found[wrong]):
             kind = wrong.replace("_", " ")
-            raise WeightsError(
-                f"{folder} has {len(names)} {kind}, first {names[0]}: not a whole BLIP-2 stage 1."
-            )
+            raise WeightsError(f"{folder} has {len(names)} {kind}, first {names[0]}: not a whole BLIP-2 stage 1.")
     return network
 
 

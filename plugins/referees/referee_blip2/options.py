@@ -25,11 +25,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: Path | None = Field(None, description="folder of a transformers BLIP-2 with a caption head")
-    itm: float = Field(1.0, ge=0, description="weight of the image-text matching loss, L_ITM")
-    cg: float = Field(1.0, ge=0, description="weight of the caption generation loss, L_CG")
-    itc: float = Field(0.0, ge=0, description="weight of the contrastive loss, 1 - cosine; not in the paper")
-    attention: Literal["sdpa", "eager"] = Field("sdpa", description="how attention is computed")
+    model: Path | None = Field(default=None, description="folder of a transformers BLIP-2 with a caption head")
+    itm: float = Field(default=1.0, ge=0, description="weight of the image-text matching loss, L_ITM")
+    cg: float = Field(default=1.0, ge=0, description="weight of the caption generation loss, L_CG")
+    itc: float = Field(default=0.0, ge=0, description="weight of the contrastive loss, 1 - cosine; not in the paper")
+    attention: Literal["sdpa", "eager"] = Field(default="sdpa", description="how attention is computed")
 
     @model_validator(mode="after")
     def _something_to_judge(self) -> Options:

@@ -66,9 +66,7 @@ def clean(prompt: str) -> str:
     """
     words = re.sub(r'[.!"()*#:;~]', " ", prompt.lower()).split()
     if not words:
-        raise PromptError(
-            f"BLIP-2 drops punctuation, and nothing else is in the prompt {prompt!r}. Use words."
-        )
+        raise PromptError(f"BLIP-2 drops punctuation, and nothing else is in the prompt {prompt!r}. Use words.")
     if len(words) > MAX_WORDS:
         warn_cut(" ".join(words[MAX_WORDS:]), f"it keeps {MAX_WORDS} words")
     return " ".join(words[:MAX_WORDS])

@@ -72,9 +72,7 @@ class Blip2Referee:
         text = clean(text)
         tokenizer = self.model.tokenizer
         most = min(self.model.max_tokens, tokenizer.model_max_length)
-        read = tokenizer(
-            text, truncation=True, max_length=most, return_offsets_mapping=True, return_tensors="pt"
-        )
+        read = tokenizer(text, truncation=True, max_length=most, return_offsets_mapping=True, return_tensors="pt")
         ids: Tensor = read.input_ids
         seen = int(read.offset_mapping[0, :, 1].max())
         if seen < len(text):
@@ -95,9 +93,7 @@ class Blip2Referee:
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device.type, self._half) if self._half else nullcontext()
 
-    def _judge(
-        self, embeds: ImageEmbeds, ids: Int[Tensor, "b T"], text: Float[Tensor, "1 e"] | None
-    ) -> Losses:
+    def _judge(self, embeds: ImageEmbeds, ids: Int[Tensor, "b T"], text: Float[Tensor, "1 e"] | None) -> Losses:
         """The weighted sum; what has weight 0 is not computed."""
         model, options = self.model, self._options
         mask, caption = torch.ones_like(ids), model.opened(ids)  # one prompt for all: nothing is padded

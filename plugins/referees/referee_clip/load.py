@@ -1,4 +1,4 @@
-"""From options to an open_clip model, its tokenizer and its normalisation; every weight must be in the file."""
+"""From options to an open_clip model and its tokenizer; every weight must be in the file."""
 
 from __future__ import annotations
 
@@ -33,6 +33,5 @@ def _check_name(options: Options) -> None:
         raise OptionError(f"open_clip has no model called '{options.model}'. {nearest(options.model, names)}")
     tags = open_clip.list_pretrained_tags_by_model(options.model)
     if options.pretrained not in tags:
-        raise OptionError(
-            f"open_clip has no weights '{options.pretrained}' for {options.model}. {nearest(options.pretrained, tags)}"
-        )
+        known = nearest(options.pretrained, tags)
+        raise OptionError(f"open_clip has no weights '{options.pretrained}' for {options.model}. {known}")

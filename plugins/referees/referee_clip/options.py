@@ -24,11 +24,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(
-        "", description="folder of an open_clip model, or a name of open_clip's with pretrained"
-    )
-    pretrained: str = Field("", description="tag of open_clip's weights for a name; '' for a folder")
-    text_template: str = Field("{prompt}", description="what the text encoder reads")
+    model: str = Field(default="", description="folder of an open_clip model, or a name of open_clip's with pretrained")
+    pretrained: str = Field(default="", description="tag of open_clip's weights for a name; '' for a folder")
+    text_template: str = Field(default="{prompt}", description="what the text encoder reads")
 
     @field_validator("text_template")
     @classmethod
@@ -50,7 +48,7 @@ def source(options: Options) -> str:
 
 
 def check(options: Options) -> None:
-    """Look at a folder's files before anything is loaded. Names are open_clip's to know: they are checked later.
+    """Look at a folder's files before anything is loaded. Names of open_clip's own are checked on loading.
 
     Raises:
         OptionError: no model is given.
@@ -65,8 +63,6 @@ def check(options: Options) -> None:
         text = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
         own = bool(text.get("hf_tokenizer_name"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{folder / CONFIG} has no model_cfg with a text_cfg: {error!r}. {_MEND}"
-        ) from error
+        raise WeightsError(f"{folder / CONFIG} has no model_cfg with a text_cfg: {error!r}. {_MEND}") from error
     if own:  # else open_clip takes the tokenizer that it carries with it
         check_folder(folder, TOKENIZER, mend=_MEND)

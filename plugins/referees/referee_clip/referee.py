@@ -1,11 +1,13 @@
-"""CLIP as a referee: how far an image's embedding is from the prompt's (Radford et al. 2021, arXiv 2103.00020).
+"""CLIP as a referee: how far an image's embedding is from the prompt's (Radford et al., arXiv 2103.00020).
 
-Frozen; the prompt is encoded once. A bag-of-words reader of prompts, so rather a second opinion than the first.
+Frozen; the prompt is encoded once. It reads prompts much like bags of words: better as a second opinion
+than as the only one.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -25,8 +27,8 @@ class ClipReferee:
     """A `referee.contract.Referee`.
 
     Args:
-        model: of open_clip, with the normalisation in ``visual.image_mean`` and ``visual.image_std``; is moved to
-            ``place``, frozen and set to evaluation mode.
+        model: of open_clip, with the normalisation in ``visual.image_mean`` and ``visual.image_std``; is
+            moved to ``place``, frozen and set to evaluation mode.
         tokenizer: of open_clip, for that model.
         template: what the text encoder reads; ``{prompt}`` is replaced by the prompt.
         place: device, and type of the image tower's matrix products; weights and text tower stay float32.
@@ -64,7 +66,7 @@ class ClipReferee:
         if cut := self._unread(line, tokens):
             warnings.warn(f"CLIP does not read the end of the prompt: '{cut}' is cut.", stacklevel=2)
         with torch.no_grad():
-            text = functional.normalize(self.model.encode_text(tokens.to(self._device)).float(), dim=-1)[0]
+            text = functional.normalize(self.model.encode_text(tokens.to(self._device)), dim=-1)[0]
 
         def loss(views: Views) -> Losses:
             return 1 - self._see(views) @ text.to(views.dtype)
@@ -90,10 +92,8 @@ class ClipReferee:
         return " ".join(words[read:])
 
 
-def _side(size: int | tuple[int, int]) -> int:
+def _side(size: int | Sequence[int]) -> int:
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
-        raise WeightsError(
-            f"This CLIP wants images of {height} x {width} pixels; a referee's views are square."
-        )
+        raise WeightsError(f"This CLIP wants images of {height} x {width} pixels; a referee's views are square.")
     return height

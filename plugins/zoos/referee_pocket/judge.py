@@ -40,9 +40,9 @@ class Detector(nn.Module):
             return nn.Sequential(conv, nn.BatchNorm2d(o), nn.ReLU())
 
         self.layers = nn.Sequential(
-            block(3, 24), block(24, 48, 2), block(48, 48), block(48, 96, 2),
-            block(96, 96), block(96, 96, 1, 2), block(96, 96, 1, 4), block(96, 96, 1, 2),
-            nn.Conv2d(96, sum(SIZES), 1),
+            block(3, 24), block(24, 40, 2), block(40, 40), block(40, 72, 2),
+            block(72, 72), block(72, 72, 1, 2), block(72, 72, 1, 4), block(72, 72, 1, 2),
+            nn.Conv2d(72, sum(SIZES), 1),
         )  # fmt: skip
 
     def forward(self, x: Float[Tensor, "n 3 64 64"]) -> Float[Tensor, "n 22 16 16"]:
@@ -93,7 +93,9 @@ class Judge:
 
     def __init__(self, folder: Path = WEIGHTS / "judge", device: str = "cpu") -> None:
         self.detector = Detector().eval().requires_grad_(False)
-        self.detector.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()}, strict=True)
+        self.detector.load_state_dict(
+            {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}, strict=True
+        )
         self.detector.to(device)
         self.threshold = float(json.loads((folder / "config.json").read_text())["threshold"])
 
@@ -133,7 +135,11 @@ def verdict(found: tuple[Found, ...], wanted: Wanted) -> Verdict:
     def agreement(seen: Found | None, thing: Thing) -> int:
         if seen is None:
             return 0
-        pairs = ((seen.thing.colour, thing.colour), (seen.thing.shape, thing.shape), (seen.thing.texture, thing.texture))
+        pairs = (
+            (seen.thing.colour, thing.colour),
+            (seen.thing.shape, thing.shape),
+            (seen.thing.texture, thing.texture),
+        )
         return sum(a == b for a, b in pairs)
 
     slots: list[Found | None] = [*found[:6], *([None] * len(wanted.things))]

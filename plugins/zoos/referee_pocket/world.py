@@ -27,9 +27,21 @@ RADII = {1: (12.0, 18.0), 2: (11.0, 15.0), 3: (9.0, 11.5)}
 COUNTS = (0.18, 0.67, 0.15)
 """Shares of scenes with one, two and three things."""
 TEXTURE_SHARES = (0.4, 0.2, 0.2, 0.2)
-RGB = torch.tensor(
-    [[222, 30, 30], [30, 155, 55], [30, 65, 220], [248, 215, 20], [250, 135, 20], [140, 45, 170], [30, 195, 225], [22, 18, 26]]
-) / 255.0
+RGB = (
+    torch.tensor(
+        [
+            [222, 30, 30],
+            [30, 155, 55],
+            [30, 65, 220],
+            [248, 215, 20],
+            [250, 135, 20],
+            [140, 45, 170],
+            [30, 195, 225],
+            [22, 18, 26],
+        ]
+    )
+    / 255.0
+)
 
 
 @dataclass(slots=True)
@@ -133,7 +145,7 @@ def _places(counts: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def render(scenes: Scenes, atlas: Float[Tensor, "k 160 160"] | None = None) -> Float[Tensor, "n 3 64 64"]:
+def render(scenes: Scenes, atlas: Float[Tensor, "k a a"] | None = None) -> Float[Tensor, "n 3 64 64"]:
     """Draw the scenes, RGB in [0, 1].
 
     Args:
@@ -151,7 +163,7 @@ def render(scenes: Scenes, atlas: Float[Tensor, "k 160 160"] | None = None) -> F
 
 
 @torch.no_grad()
-def cover(scenes: Scenes, atlas: Float[Tensor, "k 160 160"] | None = None) -> Float[Tensor, "n 3 64 64"]:
+def cover(scenes: Scenes, atlas: Float[Tensor, "k a a"] | None = None) -> Float[Tensor, "n 3 64 64"]:
     """How much of each pixel each slot's thing covers, in [0, 1]."""
     axis = torch.arange(SIZE) + 0.5
     pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
@@ -187,8 +199,10 @@ def shape_atlas() -> Float[Tensor, "8 160 160"]:
     length = torch.hypot(x, y)
     return torch.stack(
         [
-            length - 0.94 if name == "circle"
-            else (length - 0.70).abs() - 0.26 if name == "ring"
+            length - 0.94
+            if name == "circle"
+            else (length - 0.70).abs() - 0.26
+            if name == "ring"
             else _polygon(x, y, _outline(name))
             for name in SHAPES
         ]
@@ -212,10 +226,26 @@ def _outline(name: str) -> list[tuple[float, float]]:
         return around(10, (1.05, 0.44))
     if name == "cross":
         a, b = 0.32, 0.95
-        return [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+        return [
+            (-a, -b),
+            (a, -b),
+            (a, -a),
+            (b, -a),
+            (b, a),
+            (a, a),
+            (a, b),
+            (-a, b),
+            (-a, a),
+            (-b, a),
+            (-b, -a),
+            (-a, -a),
+        ]
     turn = [2 * math.pi * i / 48 for i in range(48)]  # heart
     return [
-        (math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) + 2.5) / 15.5)
+        (
+            math.sin(t) ** 3,
+            -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) + 2.5) / 15.5,
+        )
         for t in turn
     ]
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
-from referee_blip2.loss import caption_loss
-from referee_blip2.model import Blip2
 from torch import Generator, Tensor, nn
 from transformers import Blip2Config
 
+from referee_blip2.loss import caption_loss
+from referee_blip2.model import Blip2
 from referee_pocket import world
 from referee_pocket.train.data import augmented, captioned, chance, moved, swap, texts
 from referee_pocket.train.loop import DEVICE, fit, generator
@@ -249,4 +249,6 @@ def _scores(model: Blip2, embeds: Tensor, captions: list[Wanted]) -> tuple[Tenso
     ids, mask = tokens(model, [str(caption) for caption in captions])
     opened = model.opened(ids)
     both = model.both(embeds, ids, mask, opened, mask)
-    return F.cross_entropy(both.itm, torch.ones(len(ids)).long(), reduction="none"), caption_loss(both.caption, opened, mask)
+    return F.cross_entropy(both.itm, torch.ones(len(ids)).long(), reduction="none"), caption_loss(
+        both.caption, opened, mask
+    )

@@ -18,7 +18,9 @@ def chance(draw: Generator) -> random.Random:
     return random.Random(int(torch.randint(2**62, (1,), generator=draw)))
 
 
-def captioned(n: int, draw: Generator, *, with_held_out: bool = False, count: int | None = None) -> tuple[world.Scenes, list[Wanted]]:
+def captioned(
+    n: int, draw: Generator, *, with_held_out: bool = False, count: int | None = None
+) -> tuple[world.Scenes, list[Wanted]]:
     """n scenes with one true caption each."""
     scenes = world.sample(n, draw, with_held_out=with_held_out, count=count)
     choose = chance(draw)

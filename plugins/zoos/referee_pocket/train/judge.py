@@ -18,8 +18,8 @@ from referee_pocket.train.blip2 import recoded
 from referee_pocket.train.loop import DEVICE, fit, generator
 from referee_pocket.words import Wanted
 
-STEPS = 3000
-BATCH = 32
+STEPS = 2600
+BATCH = 24
 WOBBLY, FAKE = 24, 24
 """Shapes a batch adds to the atlas: true ones a little bent, and ones that are none."""
 
@@ -27,7 +27,9 @@ WOBBLY, FAKE = 24, 24
 def bent(distances: Tensor, amount: float, draw: Generator) -> Tensor:
     """Signed distances displaced by smooth noise; ``amount`` in units of a thing's radius."""
     n, size = len(distances), distances.shape[-1]
-    shift = F.interpolate(2 * torch.rand(n, 2, 5, 5, generator=draw) - 1, (size, size), mode="bicubic").permute(0, 2, 3, 1)
+    shift = F.interpolate(2 * torch.rand(n, 2, 5, 5, generator=draw) - 1, (size, size), mode="bicubic").permute(
+        0, 2, 3, 1
+    )
     grid = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 1, size, size], align_corners=False)
     return F.grid_sample(
         distances[:, None], grid + amount / world.ATLAS_EXTENT * shift, padding_mode="border", align_corners=False
@@ -35,8 +37,8 @@ def bent(distances: Tensor, amount: float, draw: Generator) -> Tensor:
 
 
 def atlas(draw: Generator) -> tuple[Tensor, Tensor]:
-    """The world's shapes, bent ones and fakes, (56, 160, 160), and what the judge should call each."""
-    true = world.shape_atlas()
+    """The world's shapes, bent ones and fakes, (56, 80, 80), and what the judge should call each."""
+    true = F.avg_pool2d(world.shape_atlas()[None], 2)[0]
     size = true.shape[-1]
     names = torch.randint(8, (WOBBLY,), generator=draw)
     other = (names + torch.randint(1, 8, (WOBBLY,), generator=draw)) % 8
@@ -86,7 +88,9 @@ def loss(detector: Detector, x: Tensor, scenes: world.Scenes, shape: Tensor) -> 
     nearest, slot = distance.min(1)
     goal = torch.exp(-nearest / (2 * 3.0**2)).to(x.device)
     heat = logits[:, 0]
-    peak = (nearest <= distance.flatten(2).amin(2).gather(1, slot.flatten(1)).view_as(nearest)).to(x.device) & (goal > 0.5)
+    peak = (nearest <= distance.flatten(2).amin(2).gather(1, slot.flatten(1)).view_as(nearest)).to(x.device) & (
+        goal > 0.5
+    )
     p = heat.sigmoid().clamp(1e-4, 1 - 1e-4)
     focal = torch.where(peak, -((1 - p) ** 2) * p.log(), -((1 - goal) ** 4) * p**2 * (1 - p).log())
     total = focal.sum() / peak.sum().clamp_min(1)
@@ -116,7 +120,9 @@ def train(work: Path, out: Path) -> dict[str, float]:
     folder = out / "judge"
     folder.mkdir(parents=True, exist_ok=True)
     detector.cpu().half()
-    save_file({name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}, folder / "model.safetensors"
+    )
     (folder / "config.json").write_text(json.dumps({"architecture": "Detector", "threshold": THRESHOLD}) + "\n")
     return measure(detector.float().eval(), vae.cpu())
 
@@ -127,8 +133,14 @@ def measure(detector: Detector, vae: AutoencoderTiny, n: int = 500) -> dict[str,
     draw = generator("judge", "test")
     scenes = world.sample(n, draw, with_held_out=True, count=2)
     clean = world.render(scenes)
-    noisy = vae.decoder(vae.encoder(clean * 2 - 1) + 0.3 * torch.randn(n, 8, 8, 8, generator=draw) / vae.config.scaling_factor)
-    images = {"clean": clean, "reconstructed": vae.decoder(vae.encoder(clean * 2 - 1)) / 2 + 0.5, "noisy_latent": noisy / 2 + 0.5}
+    noisy = vae.decoder(
+        vae.encoder(clean * 2 - 1) + 0.3 * torch.randn(n, 8, 8, 8, generator=draw) / vae.config.scaling_factor
+    )
+    images = {
+        "clean": clean,
+        "reconstructed": vae.decoder(vae.encoder(clean * 2 - 1)) / 2 + 0.5,
+        "noisy_latent": noisy / 2 + 0.5,
+    }
     result = {}
     for name, x in images.items():
         seen = detections(detector(x.clamp(0, 1)))

@@ -1,0 +1,293 @@
+"""The command line: `referee generate | sample | score | plugins`.
+
+It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
+and exit code 2, before any model loads and with nothing written. 130 is Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from referee.errors import RefereeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from referee.play import Result
+    from referee.plugins import Registry
+    from referee.settings import Settings
+
+app = typer.Typer(
+    help="Pictures by model inversion: a latent is optimised until frozen referees agree that it matches the prompt.",
+    epilog='Example: referee generate "a red circle and a blue striped square" --referee blip2 --referee clip',
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Text = Annotated[str, typer.Argument(help="What to draw.", show_default=False)]
+Referees = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--referee",
+        "-r",
+        metavar="NAME[:key=value,...]",
+        help="A referee that plays; repeat for more. weight= and label= are yours, the rest are its options.",
+    ),
+]
+PriorOption = Annotated[str | None, typer.Option("--prior", metavar="NAME[:key=value,...]", help="The prior.")]
+Augment = Annotated[
+    str | None,
+    typer.Option("--aug", metavar="NAME[:key=value,...]|none", help="The augmentation; 'none' scores the plain image."),
+]
+Zoo = Annotated[
+    str | None, typer.Option("--zoo", metavar="NAME|none", help="The set of checkpoints. [dim]default: pocket[/dim]")
+]
+Preset = Annotated[str | None, typer.Option("--preset", help="Settings by name. [dim]default: the zoo's own[/dim]")]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings from TOML; a run.toml repeats its run.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=value", help="One setting, e.g. rules.noise=0.05; repeat for more."),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Of the first picture; others count on. [dim]default: 0[/dim]")
+]
+Count = Annotated[int | None, typer.Option("-n", help="Pictures, in one batch. [dim]default: 1[/dim]")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where to write. [dim]default: runs/PROMPT-SEED[/dim]")
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda, mps. [dim]default: a GPU if there is one[/dim]")
+]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, float16: of the models.")]
+Block = Annotated[
+    list[str] | None, typer.Option("-p", metavar="no:NAME", help="Leave a plug-in unloaded; repeat for more.")
+]
+NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load no installed plug-in.")]
+Files = Annotated[
+    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="A single file as a plug-in; its code runs.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@app.command()
+def generate(
+    prompt: Text,
+    referee: Referees = None,
+    prior: PriorOption = None,
+    aug: Augment = None,
+    zoo: Zoo = None,
+    preset: Preset = None,
+    config: Config = None,
+    set_: Sets = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Iterations.")] = None,
+    views: Annotated[int | None, typer.Option("--views", help="Augmented views per step and referee.")] = None,
+    seed: Seed = None,
+    n: Count = None,
+    size: Annotated[str | None, typer.Option("--size", metavar="HxW", help="Pixels, e.g. 64x96.")] = None,
+    out: Out = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    block: Block = None,
+    no_plugins: NoPlugins = False,
+    plugin: Files = None,
+) -> None:
+    """Draw a prompt: optimise a latent until the referees agree.
+
+    [dim]referee generate "a red circle and a blue striped square"
+    referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5 -n 4[/dim]
+    """
+    registry = _registry(block, no_plugins, plugin)
+    settings = _settings(
+        registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, steps=steps, views=views, seed=seed,
+        n=n, size=size, device=device, dtype=dtype,
+    )  # fmt: skip
+    _run(prompt, settings, registry, out)
+
+
+@app.command()
+def sample(
+    prompt: Text,
+    prior: PriorOption = None,
+    zoo: Zoo = None,
+    preset: Preset = None,
+    config: Config = None,
+    set_: Sets = None,
+    seed: Seed = None,
+    n: Count = None,
+    out: Out = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    block: Block = None,
+    no_plugins: NoPlugins = False,
+    plugin: Files = None,
+) -> None:
+    """The prior alone, by plain sampling: the baseline to hold a run against."""
+    registry = _registry(block, no_plugins, plugin)
+    settings = _settings(registry, config, zoo, preset, set_, prior=prior, seed=seed, n=n, device=device, dtype=dtype)
+    settings = settings.model_copy(update={"referees": (), "augmentation": None})
+    _run(prompt, settings, registry, out, plain=True)
+
+
+@app.command()
+def score(
+    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    prompt: Annotated[str, typer.Argument(help="What it should show.", show_default=False)],
+    referee: Referees = None,
+    zoo: Zoo = None,
+    config: Config = None,
+    device: Device = None,
+    json_: Json = False,
+    block: Block = None,
+    no_plugins: NoPlugins = False,
+    plugin: Files = None,
+) -> None:
+    """Judge a picture: each referee's loss, without augmentation; lower is better."""
+    registry = _registry(block, no_plugins, plugin)
+    settings = _settings(registry, config, zoo, None, None, referee=referee, device=device)
+    settings = settings.model_copy(update={"prior": None, "augmentation": None})
+    from referee.parts import check, device_name, seats_of
+    from referee.prompt import Prompt
+
+    words = Prompt(prompt)
+    plan = check(settings, registry, words)
+    from referee.play import from_pillow
+    from referee.play import score as judge
+
+    x = from_pillow(image)
+    losses = judge(x, words, seats_of(plan), device_name(settings.device))
+    if json_:
+        print(json.dumps(losses))
+    else:
+        for name, loss in losses.items():
+            print(f"{name:20} {loss:.4f}")
+
+
+@app.command()
+def plugins(json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None) -> None:
+    """List the plug-ins, what they offer, and why one is missing."""
+    registry = _registry(block, no_plugins, plugin)
+    rows = [
+        {
+            "name": p.name, "distribution": p.distribution, "version": p.version, "status": p.status, "reason": p.reason,
+            "offers": [{"kind": kind, "name": name, "summary": registry.summary(kind, name)} for kind, name in p.offers],
+        }
+        for p in registry.plugins
+    ]  # fmt: skip
+    if json_:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        reason = f"  {row['reason']}" if row["reason"] else ""
+        print(f"{row['name']:18} {row['status']:8} {row['distribution']} {row['version']}{reason}")
+        for offer in row["offers"]:
+            print(f"  {offer['kind']:14} {offer['name']:18} {offer['summary']}")
+
+
+def _registry(block: list[str] | None, no_plugins: bool, files: list[Path] | None) -> Registry:
+    from referee.errors import OptionError
+    from referee.plugins import discover
+
+    for text in block or ():
+        if not text.startswith("no:") or len(text) == 3:
+            raise OptionError(f"-p {text}: write -p no:NAME to leave a plug-in unloaded.")
+    return discover(enabled=not no_plugins, block=[text[3:] for text in block or ()], files=files or ())
+
+
+def _settings(
+    registry: Registry, config: Path | None, zoo: str | None, preset: str | None, sets: list[str] | None, **flags: Any
+) -> Settings:
+    """All layers in order: the preset of the zoo, the config file, --set, flags."""
+    from referee.settings import build, flag_layer, parse_set, read_toml
+    from referee.settings import preset as read_preset
+
+    file = read_toml(config) if config else {}
+    named = (zoo or file.get("zoo", "pocket")) if config is None or zoo else file.get("zoo", "none")
+    name = preset or (registry.find("zoo", named).preset if named != "none" and config is None else None)
+    base = read_preset(name, registry) if name else {}
+    where = {"zoo": None if named == "none" else named}
+    return build([base, file, *(parse_set(text) for text in sets or ()), where, flag_layer(**flags)])
+
+
+def _run(prompt: str, settings: Settings, registry: Registry, out: Path | None, plain: bool = False) -> None:
+    from referee import record
+    from referee.parts import check
+    from referee.prompt import Prompt
+
+    # Everything that can be refused for nothing is refused here.
+    request = Prompt(prompt)
+    plan = check(settings, registry, request)
+    folder = record.choose_folder(out, request.text, settings.seeds[0])
+    console = _console()
+    with console.status("loading the models") if console.is_terminal else nullcontext():
+        from referee.parts import assemble
+        from referee.play import drain, sample_seeds
+
+        parts = assemble(plan)
+    description = record.describe(request.text, settings, registry)
+    frames: dict[int, Any] = {}
+    if plain:
+        result = sample_seeds(request, parts, settings.seeds)
+    else:
+        from referee.display import Display
+
+        kept = {round(i * (parts.rules.steps - 1) / 8) for i in range(9)}
+        with Display(parts.rules.steps, console) as display:
+
+            def on_step(step: Any) -> None:
+                from referee.play import to_pillow
+
+                display.show(step)
+                registry.hook.referee_step(step=step)
+                if step.k in kept:
+                    frames[step.k] = [to_pillow(x) for x in step.image]
+
+            result = drain(request, parts, settings.seeds, on_step)
+    _write(folder, result, description, frames, console)
+    if not result.complete:
+        raise typer.Exit(130)
+
+
+def _write(folder: Path, result: Result, description: dict[str, Any], frames: dict[int, Any], console: Console) -> None:
+    from referee import record
+
+    if not result.complete:
+        description["run"]["interrupted_after"] = len(result.history)
+        console.print(f"Stopped after {len(result.history)} steps; this is the best picture so far.")
+    record.write_run(folder, description)
+    pictures = result.pictures
+    for seed, picture in zip(result.seeds, pictures, strict=True):
+        path = folder / f"picture-{seed}.png"
+        record.write_picture(path, picture, description, seed)
+        console.print(str(path), style="bold", highlight=False, soft_wrap=True)
+    if result.history:
+        record.write_metrics(folder, result.history)
+        frames[len(result.history)] = pictures
+        record.write_strip(folder / "evolution.png", record.strip(frames, [f"seed {seed}" for seed in result.seeds]))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=False)
+
+
+def main() -> None:
+    """Run the command; a RefereeError becomes one sentence and exit code 2."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    try:
+        app()
+    except RefereeError as error:
+        print(f"referee: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,95 @@
+"""What a person sees while a run goes on: the step, each referee's loss, who pulls how hard, and how long it takes."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from referee.inversion import Step
+
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: list[float], width: int = 32) -> str:
+    """A curve in block characters, lowest to highest.
+
+    >>> sparkline([0.0, 0.5, 1.0], width=3)
+    '▁▅█'
+    """
+    picked = [values[i * len(values) // width] for i in range(width)] if len(values) > width else values
+    low, high = min(picked), max(picked)
+    span = (high - low) or 1.0
+    return "".join(BARS[1 + round(7 * (v - low) / span)] for v in picked)
+
+
+class Display:
+    """Shows steps as they come: a live table on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, steps: int, console: Console) -> None:
+        self.steps, self.console = steps, console
+        self.curves: dict[str, list[float]] = {}
+        self.started = time.monotonic()
+        self.bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,
+        )
+        self.task = self.bar.add_task("steps", total=steps)
+        self.live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Display:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.stop()
+
+    def show(self, step: Step) -> None:
+        """Take in one step."""
+        for name, losses in step.losses.items():
+            self.curves.setdefault(name, []).append(losses.mean().item())
+        self.bar.update(self.task, completed=step.k + 1)
+        if self.live:
+            self.live.update(Group(self.bar, self._table(step)))
+        elif step.k == 0 or (step.k + 1) % max(self.steps // 8, 1) == 0:
+            self.console.print(self._line(step), highlight=False, soft_wrap=True)
+
+    def _table(self, step: Step) -> RenderableType:
+        table = Table(box=None, pad_edge=False)
+        for column in ("who", "loss", "|gradient|", "", "sat out"):
+            table.add_column(column, justify="right" if column in ("loss", "|gradient|") else "left")
+        for name in [*self.curves, "prior"]:
+            loss = f"{self.curves[name][-1]:.3f}" if name in self.curves else ""
+            norm = f"{step.norms[name].mean().item():.3g}" if name in step.norms else "resting"
+            out = int(step.sat_out[name].sum()) if name in step.sat_out else 0
+            table.add_row(
+                name, loss, norm, sparkline(self.curves[name]) if name in self.curves else "", str(out) if out else ""
+            )
+        if step.agreement is not None and len(step.losses) > 1:
+            table.add_row("agreement", f"{step.agreement.mean().item():.2f}", "", "", "")
+        return table
+
+    def _line(self, step: Step) -> str:
+        seconds = time.monotonic() - self.started
+        left = seconds / (step.k + 1) * (self.steps - step.k - 1)
+        losses = (
+            "  ".join(f"{name} {losses.mean().item():.3f}" for name, losses in step.losses.items()) or "prior alone"
+        )
+        agreed = (
+            f"  agreement {step.agreement.mean().item():.2f}"
+            if step.agreement is not None and len(step.losses) > 1
+            else ""
+        )
+        return f"step {step.k + 1:4}/{self.steps}  {losses}{agreed}  {left:.0f} s left"

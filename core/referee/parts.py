@@ -1,0 +1,160 @@
+"""From settings to parts: the one place where names become objects.
+
+In two strokes. `check` looks at everything that can be looked at for nothing: names, options, files, words, sizes; it
+imports no torch. `assemble` then calls the factories. So bad input is refused before any model loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from referee.errors import OptionError, PluginError
+from referee.hooks import Place, Spec, ZooSpec
+from referee.plugins import Kind, Registry
+from referee.prompt import Prompt
+from referee.settings import Part, Settings, validate
+
+if TYPE_CHECKING:
+    from referee.contract import Augmentation, Balancer, Prior
+    from referee.inversion import Seat
+    from referee.rules import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One part as ordered: its spec and its checked options; nothing is loaded yet."""
+
+    part: Part
+    spec: Spec
+    options: BaseModel
+
+    def make(self, place: Place) -> Any:
+        """Call the factory."""
+        return self.spec.factory(self.options, place)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Settings that were checked, with every part's order."""
+
+    settings: Settings
+    referees: tuple[Order, ...]
+    prior: Order | None
+    augmentation: Order | None
+    balancer: Order | None
+    zoo: ZooSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that `referee.invert` needs but the prompt and the seeds; loaded once, played as often as one likes."""
+
+    seats: tuple[Seat, ...]
+    prior: Prior
+    augmentation: Augmentation | None
+    balancer: Balancer
+    rules: Rules
+    size: tuple[int, int]
+    device: str
+
+
+def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) -> Plan:
+    """Look everything up and look everything over; load nothing.
+
+    Raises:
+        PluginError: a name is unknown, failed to load, or stands for two plug-ins.
+        OptionError: an option is unknown or wrong.
+        PromptError: the zoo cannot draw the prompt.
+        WeightsError: a checkpoint is missing or cut short.
+    """
+    zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo else None
+    plan = Plan(
+        settings,
+        tuple(_order("referee", part, registry, zoo) for part in settings.referees),
+        _order("prior", settings.prior, registry, zoo) if settings.prior else None,
+        _order("augmentation", settings.augmentation, registry, zoo) if settings.augmentation else None,
+        _order("balancer", settings.balancer, registry, zoo) if settings.balancer else None,
+        zoo,
+    )
+    if prompt is not None and zoo and zoo.check_prompt:
+        zoo.check_prompt(prompt.text)
+    if zoo and zoo.check_files:
+        zoo.check_files()
+    for order in (*plan.referees, plan.prior, plan.augmentation, plan.balancer):
+        if order and order.spec.check:
+            order.spec.check(order.options)
+    return plan
+
+
+def _order(kind: Kind, part: Part, registry: Registry, zoo: ZooSpec | None) -> Order:
+    spec: Spec = registry.find(kind, part.name)
+    given = zoo.options.get(spec.name, {}) if zoo else {}
+    return Order(part, spec, validate(spec.options, {**given, **part.options}, f"{kind} '{part.name}'"))
+
+
+def assemble(plan: Plan) -> Parts:
+    """Call the factories: models load here.
+
+    Raises:
+        OptionError: there is no prior to own the latent space, or the size or device does not fit.
+        PluginError: a factory failed with something other than a RefereeError.
+    """
+    from referee import balance
+
+    settings = plan.settings
+    if plan.prior is None:
+        raise OptionError("No prior is named, and it owns the latent space: add --prior NAME or a preset that has one.")
+    place = Place(device_name(settings.device), settings.dtype)
+    prior = _make(plan.prior, place)
+    size = (settings.height, settings.width)
+    prior.latent_shape(*size)
+    return Parts(
+        seats=seats_of(plan),
+        prior=prior,
+        augmentation=_make(plan.augmentation, place) if plan.augmentation else None,
+        balancer=_make(plan.balancer, place) if plan.balancer else balance.norm,
+        rules=settings.rules,
+        size=size,
+        device=place.device,
+    )
+
+
+def seats_of(plan: Plan) -> tuple[Seat, ...]:
+    """Load the referees alone, as `referee score` needs them."""
+    from referee.inversion import Seat
+
+    place = Place(device_name(plan.settings.device), plan.settings.dtype)
+    pairs = zip(plan.settings.referees, plan.referees, strict=True)
+    return tuple(Seat(part.title, _make(order, place), part.weight) for part, order in pairs)
+
+
+def _make(order: Order, place: Place) -> Any:
+    try:
+        return order.make(place)
+    except ImportError as error:
+        raise PluginError(
+            f"'{order.part.name}' needs {error.name or 'a library'} that is not installed or does not import: {error}. "
+            f"Try: pip install {error.name or ''}"
+        ) from error
+
+
+def device_name(wanted: str) -> str:
+    """A device of this machine by name; "auto" takes a GPU if there is one.
+
+    Raises:
+        OptionError: there is no such device here.
+    """
+    import torch
+
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise OptionError(f"The device '{wanted}' cannot be used here: {str(error).splitlines()[0]}") from error
+    return wanted

@@ -1,0 +1,253 @@
+"""The Python door: `generate` draws, `score` judges a picture, `sample` shows the prior alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image as Pillow
+from torch import Tensor
+
+from referee.contract import Augmentation, Image, Latent, Prior, Prompt, Referee, Sampler
+from referee.errors import OptionError, PluginError
+from referee.gradients import resize
+from referee.inversion import Seat, Step, invert
+from referee.parts import Parts, assemble, check
+from referee.plugins import Registry, discover
+from referee.randomness import generators
+from referee.rules import Rules
+from referee.settings import Layer, build, preset
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run made.
+
+    Attributes:
+        prompt: as drawn.
+        seeds: one per picture.
+        images: (n, 3, H, W) in [0, 1], on the CPU.
+        z: the latents they were decoded from.
+        history: per step, what `referee.inversion.Step` says in numbers.
+        complete: False if the run was interrupted; the images are then the best so far.
+    """
+
+    prompt: Prompt
+    seeds: tuple[int, ...]
+    images: Image
+    z: Latent
+    history: list[dict[str, Any]] = field(default_factory=list)
+    complete: bool = True
+
+    @property
+    def pictures(self) -> list[Pillow.Image]:
+        """The images as PIL images."""
+        return [to_pillow(x) for x in self.images]
+
+    def _repr_png_(self) -> bytes:
+        """In a notebook, a result shows itself."""
+        buffer = io.BytesIO()
+        to_pillow(torch.cat(list(self.images), dim=-1)).save(buffer, "png")
+        return buffer.getvalue()
+
+
+def load(
+    *,
+    zoo: str = "pocket",
+    referees: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    registry: Registry | None = None,
+) -> Parts:
+    """Load a zoo's parts once, to play them as often as one likes.
+
+    Args:
+        zoo: its name; its preset gives what is not said here.
+        referees: names; by default the preset's.
+        settings: a layer over the preset, in the shape of the TOML files, e.g. ``{"rules": {"steps": 80}}``.
+        device: a torch device, or "auto".
+        registry: the plug-ins; by default all installed ones.
+
+    Raises:
+        RefereeError: see `referee.parts.check`.
+    """
+    registry = registry or discover()
+    layer: Layer = {"zoo": zoo, "device": device}
+    if referees is not None:
+        layer["referees"] = [{"name": name} for name in referees]
+    base = preset(registry.find("zoo", zoo).preset, registry)
+    return assemble(check(build([base, layer, dict(settings or {})]), registry))
+
+
+def parts_of(
+    prior: Prior,
+    referees: Sequence[Referee | Seat] = (),
+    *,
+    augmentation: Augmentation | None = None,
+    rules: Rules | None = None,
+    size: tuple[int, int] = (512, 512),
+    device: str = "cpu",
+) -> Parts:
+    """Parts from objects: no plug-in, no name. Bare referees are called by their class."""
+    from referee import balance
+
+    seats = tuple(r if isinstance(r, Seat) else Seat(type(r).__name__, r) for r in referees)
+    return Parts(seats, prior, augmentation, balance.norm, rules or Rules(), size, device)
+
+
+def generate(
+    prompt: str | Prompt,
+    parts: Parts | None = None,
+    *,
+    seed: int = 0,
+    n: int = 1,
+    on_step: Callable[[Step], object] | None = None,
+) -> Result:
+    """Draw a prompt: optimise until the referees agree.
+
+    Args:
+        prompt: what to draw.
+        parts: who plays; by default the pocket zoo's BLIP-2, prior and augmentations.
+        seed: of the first picture; the others count on from it.
+        n: how many pictures, in one batch.
+        on_step: called with each step. Ctrl-C while it runs ends the run with the best pictures so far.
+
+    Returns:
+        The pictures and how they came about.
+
+    >>> from referee.testing import ToyPrior, ToyReferee
+    >>> parts = parts_of(ToyPrior(), [ToyReferee()], rules=Rules(steps=30, tail=2, prior_weight=0.1), size=(16, 16))
+    >>> result = generate("a red square", parts, n=2)
+    >>> tuple(result.images.shape), result.complete, len(result.history)
+    ((2, 3, 16, 16), True, 30)
+    """
+    prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+    if n < 1:
+        raise OptionError(f"n is {n}: at least one picture must be asked for.")
+    parts = parts or load()
+    seeds = tuple(range(seed, seed + n))
+    return drain(prompt, parts, seeds, on_step)
+
+
+def drain(
+    prompt: Prompt, parts: Parts, seeds: Sequence[int], on_step: Callable[[Step], object] | None = None
+) -> Result:
+    """Play all steps and decode the last latent; on Ctrl-C, the latent whose referees were most content."""
+    steps = invert(
+        prompt, parts.seats, parts.prior, rules=parts.rules, augmentation=parts.augmentation, balancer=parts.balancer,
+        seeds=seeds, size=parts.size, device=parts.device,
+    )  # fmt: skip
+    history: list[dict[str, Any]] = []
+    best: Latent | None = None
+    least: Float[Tensor, "n"] | None = None
+    z, complete = None, True
+    before: Latent | None = None
+    try:
+        for step in steps:
+            history.append(numbers(step))
+            z = step.z
+            if step.losses and before is not None:  # a step's losses are those of the latent before it
+                total = torch.stack(list(step.losses.values())).sum(0)
+                better = torch.ones_like(total, dtype=torch.bool) if least is None else total < least
+                least = total if least is None else torch.minimum(total, least)
+                best = before if best is None else torch.where(better[:, None, None, None], before, best)
+            before = z
+            if on_step:
+                on_step(step)
+    except KeyboardInterrupt:
+        complete = False
+        if z is None:
+            raise
+        z = best if best is not None else z
+    assert z is not None
+    with torch.no_grad():
+        images = parts.prior.decode(z).cpu()
+    return Result(prompt, tuple(seeds), images, z.cpu(), history, complete)
+
+
+def numbers(step: Step) -> dict[str, Any]:
+    """A step as plain numbers, one list entry per seed: a line of metrics.jsonl."""
+
+    def plain(table: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {name: values.tolist() for name, values in table.items()}
+
+    return {
+        "step": step.k,
+        "losses": plain(step.losses),
+        "norms": plain(step.norms),
+        "agreement": None if step.agreement is None else step.agreement.tolist(),
+        "sat_out": {name: values.tolist() for name, values in step.sat_out.items() if bool(values.any())},
+    }
+
+
+def sample(prompt: str | Prompt, parts: Parts | None = None, *, seed: int = 0, n: int = 1) -> Result:
+    """The prior alone, by its own plain sampling: the baseline.
+
+    Raises:
+        PluginError: this prior cannot sample.
+
+    >>> from referee.testing import ToyPrior
+    >>> sample("red", parts_of(ToyPrior(), size=(16, 16)), n=2).seeds
+    (0, 1)
+    """
+    prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+    if n < 1:
+        raise OptionError(f"n is {n}: at least one picture must be asked for.")
+    return sample_seeds(prompt, parts or load(), tuple(range(seed, seed + n)))
+
+
+def sample_seeds(prompt: Prompt, parts: Parts, seeds: Sequence[int]) -> Result:
+    """`sample` for any seeds."""
+    if not isinstance(parts.prior, Sampler):
+        raise PluginError("This prior has no plain sampling; use `referee generate` without referees.")
+    with torch.no_grad():
+        images = parts.prior.sample(prompt, *parts.size, generators(seeds, 0, "sample")).float()
+        z = parts.prior.encode(images).cpu()
+    return Result(prompt, tuple(seeds), images.cpu(), z)
+
+
+def score(
+    image: str | Path | Pillow.Image | Image, prompt: str | Prompt, seats: Sequence[Seat], device: str = "cpu"
+) -> dict[str, float]:
+    """How badly a picture matches a prompt, in each referee's own unit; lower is better. No augmentation.
+
+    Args:
+        image: a file, a PIL image, or a (1, 3, H, W) tensor in [0, 1].
+
+    Raises:
+        OptionError: the file is no picture.
+
+    >>> from referee.testing import ToyReferee
+    >>> score(torch.zeros(1, 3, 8, 8), "red", [Seat("toy", ToyReferee())])
+    {'toy': 0.3333333432674408}
+    """
+    prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
+    x = (image if isinstance(image, Tensor) else from_pillow(image)).to(device)
+    with torch.no_grad():
+        return {s.name: s.referee.read(prompt)(resize(x, s.referee.input_size)).item() for s in seats}
+
+
+def to_pillow(x: Float[Tensor, "3 H W"]) -> Pillow.Image:
+    """One image in [0, 1] as 8-bit RGB."""
+    return Pillow.fromarray((x.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def from_pillow(image: str | Path | Pillow.Image) -> Image:
+    """(1, 3, H, W) in [0, 1].
+
+    Raises:
+        OptionError: the file is missing or no picture.
+    """
+    if not isinstance(image, Pillow.Image):
+        try:
+            image = Pillow.open(image)
+            image.load()
+        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+            raise OptionError(f"{image} cannot be read as a picture: {error}.") from error
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255

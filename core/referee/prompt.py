@@ -1,0 +1,32 @@
+"""The prompt: what a person asks for. Apart, so that it can be refused before torch is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from referee.errors import PromptError
+
+MAX_PROMPT = 1000
+"""Characters. Far beyond what any text encoder reads (77 tokens); longer input is a mistake, not a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The words to draw. Each part reads them once, before the first step.
+
+    Raises:
+        PromptError: the text is empty or longer than ``MAX_PROMPT`` characters.
+
+    >>> Prompt("  a red circle ").text
+    'a red circle'
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        text = " ".join(self.text.split())
+        if not text:
+            raise PromptError('The prompt is empty. Say what to draw, for example: "a red circle and a blue square".')
+        if len(text) > MAX_PROMPT:
+            raise PromptError(f"The prompt has {len(text)} characters; at most {MAX_PROMPT} are read. Shorten it.")
+        object.__setattr__(self, "text", text)

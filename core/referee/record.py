@@ -1,0 +1,158 @@
+"""What a run leaves behind: pictures that know how they were made, its settings, its numbers, its evolution.
+
+    OUT/
+      picture-SEED.png     with prompt, seed, settings and versions in its text chunks
+      run.toml             settings after all defaults: `--config OUT/run.toml` repeats the run
+      metrics.jsonl        a line per step
+      evolution.png        each picture at a few steps, first to last
+
+Files are written whole: to a temporary name, then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
+
+from referee.errors import OutputError
+from referee.plugins import Registry
+from referee.settings import Settings
+
+LIBRARIES = ("vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia")
+
+
+def choose_folder(out: Path | None, prompt: str, seed: int) -> Path:
+    """Where a run will write: as asked, or a fresh folder under ``runs/`` named after prompt and seed. Makes nothing.
+
+    Raises:
+        OutputError: it holds another run, is a file, or cannot be written to.
+    """
+    if out is None:
+        base = Path("runs") / f"{slug(prompt)}-{seed}"
+        out, count = base, 2
+        while out.exists():
+            out, count = base.with_name(f"{base.name}-{count}"), count + 1
+    if (out / "run.toml").exists():
+        raise OutputError(f"{out} holds another run. Choose another --out, or remove it.")
+    above = out
+    while not above.exists() and above.parent != above:
+        above = above.parent
+    if not above.is_dir():
+        raise OutputError(f"--out {out}: {above} is a file, not a folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"--out {out}: {above} cannot be written to. Choose another --out.")
+    return out
+
+
+def slug(text: str) -> str:
+    """A file name of at most 60 plain characters; prompts are data, never paths.
+
+    >>> slug("A red/../circle & ein Würfel")
+    'a-red-circle-ein-wurfel'
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return "-".join(re.findall("[a-z0-9]+", plain))[:60].strip("-") or "picture"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """All of a file or nothing: to a temporary name beside it, then renamed.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def describe(prompt: str, settings: Settings, registry: Registry | None) -> dict[str, Any]:
+    """run.toml: all settings, and under [run] what else shaped the run."""
+    run: dict[str, Any] = {"prompt": prompt, "python": platform.python_version(), "libraries": versions()}
+    if registry:
+        run["plugins"] = {
+            p.name: f"{p.distribution} {p.version}".strip() for p in registry.plugins if p.status == "active"
+        }
+    return {**settings.model_dump(mode="json", exclude_none=True), "run": run}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide what a seed draws."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_run(folder: Path, description: Mapping[str, Any]) -> None:
+    """Write ``run.toml``."""
+    write_whole(folder / "run.toml", tomli_w.dumps(dict(description)).encode())
+
+
+def write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``metrics.jsonl``, a line per step."""
+    write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history).encode())
+
+
+def write_picture(path: Path, image: Image.Image, description: Mapping[str, Any], seed: int) -> None:
+    """Write a PNG whose text chunks say how to draw it again."""
+    info = PngInfo()
+    info.add_itxt("prompt", str(description["run"]["prompt"]))
+    info.add_text("seed", str(seed))
+    info.add_itxt("settings", tomli_w.dumps(dict(description)))
+    info.add_text("Software", f"referee {versions().get('vlm-referee', '')}".strip())
+    buffer = BytesIO()
+    image.save(buffer, "png", pnginfo=info)
+    write_whole(path, buffer.getvalue())
+
+
+def strip(frames: Mapping[int, Sequence[Image.Image]], labels: Sequence[str], cell: int = 128) -> Image.Image:
+    """A contact sheet: one row per picture, one column per step kept, oldest first.
+
+    Args:
+        frames: the pictures, one per row, by step number.
+        labels: one per row.
+        cell: side of a picture on the sheet, in pixels.
+    """
+    rows, top, left = max(len(pictures) for pictures in frames.values()), 16, 70
+    sheet = Image.new("RGB", (left + len(frames) * (cell + 2), top + rows * (cell + 2)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, (k, pictures) in enumerate(sorted(frames.items())):
+        draw.text((left + column * (cell + 2) + 2, 2), f"step {k}", "black")
+        for row, picture in enumerate(pictures):
+            small = picture.resize(
+                (cell, cell), Image.Resampling.NEAREST if picture.width < cell else Image.Resampling.LANCZOS
+            )
+            sheet.paste(small, (left + column * (cell + 2), top + row * (cell + 2)))
+    for row, label in enumerate(labels):
+        draw.text((2, top + row * (cell + 2) + cell // 2), label, "black")
+    return sheet
+
+
+def write_strip(path: Path, sheet: Image.Image) -> None:
+    """Write a contact sheet as PNG."""
+    buffer = BytesIO()
+    sheet.save(buffer, "png")
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,299 @@
+"""Settings: all that a run needs but the prompt, as data. TOML, command line and Python meet here and share one check.
+
+Settings come in layers, later over earlier: the defaults of the models, a preset, a TOML file (``--config``), single
+values (``--set rules.steps=80``), flags. Building them has no side effect and loads nothing.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from referee.errors import OptionError, nearest
+from referee.plugins import Registry
+from referee.rules import Rules
+from referee.schedules import ScheduleField, constant
+
+M = TypeVar("M", bound=BaseModel)
+
+Layer = dict[str, Any]
+"""A nested dictionary, as TOML gives it."""
+
+MAX_SIDE = 4096
+MAX_IMAGES = 64
+
+
+class Part(BaseModel):
+    """A plug-in's part by name, with its options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="as listed by `referee plugins`; 'distribution:name' chooses between two of one name")
+    options: dict[str, Any] = Field(default_factory=dict, description="see `referee plugins` for each part's options")
+
+
+class RefereePart(Part):
+    """A referee by name, with its weight at the table."""
+
+    weight: ScheduleField = Field(constant(1.0), description="its share among the referees; a number or a schedule")
+    label: str | None = Field(None, description="the name it plays under; its plug-in's name if not given")
+
+    @property
+    def title(self) -> str:
+        """The name it plays under."""
+        return self.label or self.name.rpartition(":")[2]
+
+
+class Settings(BaseModel):
+    """Everything that shapes a run, but the prompt."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    zoo: str | None = Field("pocket", description="the set of checkpoints; none if every part names its own")
+    height: int = Field(64, ge=8, le=MAX_SIDE, multiple_of=8, description="pixels")
+    width: int = Field(64, ge=8, le=MAX_SIDE, multiple_of=8, description="pixels")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, max_length=MAX_IMAGES, description="one picture each")
+    device: str = Field("auto", description="a torch device; auto takes a GPU if there is one")
+    dtype: str = Field(
+        "float32", pattern="^(float32|bfloat16|float16)$", description="of the models; the latent stays float32"
+    )
+    rules: Rules = Field(default_factory=Rules, description="the numbers of the algorithm")
+    referees: tuple[RefereePart, ...] = Field((), description="who plays")
+    prior: Part | None = Field(None, description="who keeps it real, and owns the latent space")
+    augmentation: Part | None = Field(None, description="the views' transforms; without one the plain image is scored")
+    balancer: Part | None = Field(None, description="the rule that makes one direction of several gradients")
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        titles = [part.title for part in self.referees]
+        if twice := {title for title in titles if titles.count(title) > 1}:
+            raise ValueError(f"two referees are called '{min(twice)}': give each a label")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("the seeds repeat")
+        return self
+
+
+def build(layers: Iterable[Layer]) -> Settings:
+    """Merge layers and check them.
+
+    Raises:
+        OptionError: naming each field that is unknown or of the wrong type or value.
+    """
+    merged: Layer = {}
+    for layer in layers:
+        merged = merge(merged, layer)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise OptionError(explain(error, Settings)) from error
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Layer:
+    """Tables merge key by key; anything else, lists too, is replaced. A part of another name starts afresh.
+
+    >>> merge({"rules": {"steps": 1, "tail": 0}}, {"rules": {"steps": 2}})
+    {'rules': {'steps': 2, 'tail': 0}}
+    """
+    out = dict(base)
+    for key, value in over.items():
+        before = out.get(key)
+        if (
+            isinstance(before, dict)
+            and isinstance(value, dict)
+            and before.get("name") in (None, value.get("name", before.get("name")))
+        ):
+            out[key] = merge(before, value)
+        else:
+            out[key] = value
+    return out
+
+
+def validate(model: type[M], values: Mapping[str, Any], owner: str) -> M:
+    """A plug-in's options, checked.
+
+    Raises:
+        OptionError: naming the part and each option that is unknown or wrong.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise OptionError(f"{owner}: {explain(error, model)}") from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """pydantic's findings as sentences, with the nearest names for unknown fields."""
+    sentences = []
+    for found in error.errors():
+        where = ".".join(str(part) for part in found["loc"])
+        if found["type"] == "extra_forbidden":
+            owner: Any = model
+            for part in found["loc"][:-1]:
+                owner = _inner(owner, part)
+            known = owner.model_fields if owner is not None else ()
+            sentences.append(f"there is no '{where}'. {nearest(str(found['loc'][-1]), known)}")
+        else:
+            message = found["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(found["input"], (dict, list)) or not where else f" (given: {found['input']!r})"
+            sentences.append(f"{where + ': ' if where else ''}{message}{given}")
+    return "; ".join(sentences)
+
+
+def _inner(owner: Any, part: str | int) -> Any:
+    """The model that a field holds, through options and lists."""
+    if owner is None or isinstance(part, int):
+        return owner
+    field = owner.model_fields.get(part)
+    kinds = [field.annotation] if field else []
+    while kinds:
+        kind = kinds.pop()
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+        kinds += getattr(kind, "__args__", ())
+    return None
+
+
+def read_toml(path: str | Path) -> Layer:
+    """Settings from a TOML file; a ``run.toml`` that a run wrote is one too.
+
+    Raises:
+        OptionError: no such file, or it is not TOML.
+    """
+    try:
+        layer = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"--config {path}: {error.strerror or error}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"--config {path} is not TOML: {error}.") from error
+    layer.pop("run", None)  # what a run says of itself: prompt, versions, hashes
+    return layer
+
+
+def preset(name: str, registry: Registry) -> Layer:
+    """A preset by name: those that ship with the framework, and those that zoos bring.
+
+    Raises:
+        OptionError: no such preset, with the nearest names.
+    """
+    known = {path.name.removesuffix(".toml"): path.read_text(encoding="utf-8") for path in _shipped()}
+    for zoo in registry.names("zoo"):
+        known |= registry.find("zoo", zoo).presets
+    if name not in known:
+        raise OptionError(f"There is no preset '{name}'. {nearest(name, known)}")
+    return tomllib.loads(known[name])
+
+
+def _shipped() -> list[Any]:
+    return [path for path in (files("referee") / "presets").iterdir() if path.name.endswith(".toml")]
+
+
+def parse_set(text: str) -> Layer:
+    """``a.b=value`` as a layer; the value is read as TOML, or else as text.
+
+    >>> parse_set("rules.steps=80"), parse_set("rules.lr=cosine(1,0.5)")
+    ({'rules': {'steps': 80}}, {'rules': {'lr': 'cosine(1,0.5)'}})
+    """
+    path, equals, value = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise OptionError(f"--set {text}: write a.b=value, for example --set rules.noise=0.05")
+    layer: Any = parse_value(value)
+    for key in reversed(keys):
+        layer = {key: layer}
+    return dict(layer)
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value (number, true, "text", [list]), or the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def parse_part(text: str) -> Layer:
+    """``NAME[:key=value,...]`` as a layer; commas inside brackets belong to the value.
+
+    >>> parse_part("clip:weight=cosine(1,0),model=/m")
+    {'name': 'clip', 'weight': 'cosine(1,0)', 'options': {'model': '/m'}}
+    """
+    name, options = text, ""
+    head, colon, rest = text.partition(":")
+    if colon and "=" in rest:
+        first, second, tail = rest.partition(":")
+        if second and "=" not in first:  # distribution:name:options
+            name, options = f"{head}:{first}", tail
+        else:
+            name, options = head, rest
+    if not name.strip() or (":" in name and not all(name.split(":"))):
+        raise OptionError(f"'{text}' names no plug-in: write NAME or NAME:key=value,key=value")
+    layer: Layer = {"name": name.strip()}
+    for piece in _split(options):
+        key, equals, value = piece.partition("=")
+        if not equals or not key.strip():
+            raise OptionError(f"'{piece}' in '{text}' is not of the form key=value.")
+        if key.strip() in ("weight", "label"):
+            layer[key.strip()] = value.strip() if key.strip() == "label" else parse_value(value)
+        else:
+            layer.setdefault("options", {})[key.strip()] = parse_value(value)
+    return layer
+
+
+def _split(text: str) -> list[str]:
+    pieces, depth, piece = [], 0, ""
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if char == "," and depth <= 0:
+            pieces.append(piece)
+            piece = ""
+        else:
+            piece += char
+    return [p for p in [*pieces, piece] if p.strip()]
+
+
+def flag_layer(
+    *,
+    referee: Iterable[str] | None = None,
+    prior: str | None = None,
+    aug: str | None = None,
+    steps: int | None = None,
+    views: int | None = None,
+    seed: int | None = None,
+    n: int | None = None,
+    size: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Layer:
+    """The command line's short flags as the last layer; None says nothing.
+
+    Raises:
+        OptionError: n is below 1, or the size is not of the form HxW.
+    """
+    layer: Layer = {"rules": {}}
+    if referee is not None:
+        layer["referees"] = [parse_part(text) for text in referee]
+    if prior is not None:
+        layer["prior"] = parse_part(prior)
+    if aug is not None:
+        layer["augmentation"] = None if aug == "none" else parse_part(aug)
+    for name, value in (("steps", steps), ("views", views)):
+        if value is not None:
+            layer["rules"][name] = value
+    if n is not None and not 1 <= n <= MAX_IMAGES:
+        raise OptionError(f"-n {n}: ask for 1 to {MAX_IMAGES} pictures.")
+    if seed is not None or n is not None:
+        first = seed or 0
+        layer["seeds"] = list(range(first, first + (n or 1)))
+    if size is not None:
+        height, cross, width = size.lower().partition("x")
+        if not (cross and height.isdigit() and width.isdigit()):
+            raise OptionError(f"--size {size}: write HEIGHTxWIDTH in pixels, for example 64x64.")
+        layer["height"], layer["width"] = int(height), int(width)
+    for name, text in (("device", device), ("dtype", dtype)):
+        if text is not None:
+            layer[name] = text
+    return layer
