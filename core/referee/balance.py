@@ -20,7 +20,8 @@ PerSample = Float[Tensor, "n"]
 
 def lengths(g: Latent) -> PerSample:
     """Euclidean length of each sample's row, in float64 so that nothing overflows."""
-    return torch.linalg.vector_norm(g.flatten(1).double(), dim=1)
+    found: Tensor = torch.linalg.vector_norm(g.flatten(1).double(), dim=1)
+    return found
 
 
 def usable(g: Latent) -> Bool[Tensor, "n"]:

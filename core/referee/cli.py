@@ -10,18 +10,19 @@ import json
 import os
 import sys
 from contextlib import nullcontext
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from referee.errors import RefereeError
+from referee.errors import OptionError, RefereeError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from referee.play import Result
-    from referee.plugins import Registry
+    from referee.plugins import Plugin, Registry
     from referee.settings import Settings
 
 app = typer.Typer(
@@ -156,6 +157,8 @@ def score(
     registry = _registry(block, no_plugins, plugin)
     settings = _settings(registry, config, zoo, None, None, referee=referee, device=device)
     settings = settings.model_copy(update={"prior": None, "augmentation": None})
+    if not settings.referees:
+        raise OptionError("No referee is named: add --referee NAME or a --zoo that has some.")
     from referee.parts import check, device_name, seats_of
     from referee.prompt import Prompt
 
@@ -177,25 +180,30 @@ def score(
 def plugins(json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None) -> None:
     """List the plug-ins, what they offer, and why one is missing."""
     registry = _registry(block, no_plugins, plugin)
-    rows = [
-        {
-            "name": p.name, "distribution": p.distribution, "version": p.version, "status": p.status, "reason": p.reason,
-            "offers": [{"kind": kind, "name": name, "summary": registry.summary(kind, name)} for kind, name in p.offers],
-        }
-        for p in registry.plugins
-    ]  # fmt: skip
     if json_:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([_row(found, registry) for found in registry.plugins], indent=2))
         return
-    for row in rows:
-        reason = f"  {row['reason']}" if row["reason"] else ""
-        print(f"{row['name']:18} {row['status']:8} {row['distribution']} {row['version']}{reason}")
-        for offer in row["offers"]:
-            print(f"  {offer['kind']:14} {offer['name']:18} {offer['summary']}")
+    for found in registry.plugins:
+        reason = f"  {found.reason}" if found.reason else ""
+        print(f"{found.name:18} {found.status:8} {found.distribution} {found.version}{reason}")
+        for kind, name in found.offers:
+            print(f"  {kind:14} {name:18} {registry.summary(kind, name)}")
+
+
+def _row(found: Plugin, registry: Registry) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "distribution": found.distribution,
+        "version": found.version,
+        "status": found.status,
+        "reason": found.reason,
+        "offers": [
+            {"kind": kind, "name": name, "summary": registry.summary(kind, name)} for kind, name in found.offers
+        ],
+    }
 
 
 def _registry(block: list[str] | None, no_plugins: bool, files: list[Path] | None) -> Registry:
-    from referee.errors import OptionError
     from referee.plugins import discover
 
     for text in block or ():
@@ -208,15 +216,15 @@ def _settings(
     registry: Registry, config: Path | None, zoo: str | None, preset: str | None, sets: list[str] | None, **flags: Any
 ) -> Settings:
     """All layers in order: the preset of the zoo, the config file, --set, flags."""
-    from referee.settings import build, flag_layer, parse_set, read_toml
+    from referee.settings import NO_ZOO, build, flag_layer, merge, parse_set, read_toml
     from referee.settings import preset as read_preset
 
     file = read_toml(config) if config else {}
-    named = (zoo or file.get("zoo", "pocket")) if config is None or zoo else file.get("zoo", "none")
-    name = preset or (registry.find("zoo", named).preset if named != "none" and config is None else None)
+    said = reduce(merge, (parse_set(text) for text in sets or ()), file)
+    named = zoo or str(said.get("zoo", NO_ZOO if config else "pocket"))
+    name = preset or (registry.find("zoo", named).preset if named != NO_ZOO and config is None else None)
     base = read_preset(name, registry) if name else {}
-    where = {"zoo": None if named == "none" else named}
-    return build([base, file, *(parse_set(text) for text in sets or ()), where, flag_layer(**flags)])
+    return build([base, said, {"zoo": named}, flag_layer(**flags)])
 
 
 def _run(prompt: str, settings: Settings, registry: Registry, out: Path | None, plain: bool = False) -> None:

@@ -18,8 +18,8 @@ from torch import Generator, Tensor
 from referee.prompt import Prompt
 
 __all__ = [
-    "Augmentation", "Balancer", "Image", "Latent", "Loss", "Losses", "Prior", "Progress", "Prompt", "Pull", "Referee", "Sampler",
-    "Views",
+    "Augmentation", "Balancer", "Image", "Latent", "Loss", "Losses", "Prior", "Progress", "Prompt", "Pull", "Referee",
+    "Sampler", "Views",
 ]  # fmt: skip
 
 Latent = Float[Tensor, "n c h w"]

@@ -1,13 +1,15 @@
 """A referee's gradient on the latent, in memory that does not grow with views or referees.
 
-E_A[L(A(x), y)] of Algorithm 1: views are made and scored a micro-batch at a time and back-propagated to the decoded
-image at once; one vector-Jacobian product then carries the sum through the decoder. One referee's graph lives at a time.
+E_A[L(A(x), y)] of Algorithm 1: views are made and scored a micro-batch at a time and back-propagated to the
+decoded image at once; one vector-Jacobian product then carries the sum through the decoder. One referee's graph lives
+at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -51,12 +53,15 @@ class ViewPlan:
 
     def views(self, x: Image, portion: list[tuple[int, int]]) -> Image:
         """Those views of x, each from its own generator."""
-        picked = x[[i for i, _ in portion]]
+        # Not x[indices], whose backward pass adds up in the order in which threads come: sums would differ by rounding.
+        counts = [(i, len(list(same))) for i, same in groupby(i for i, _ in portion)]
+        picked = torch.cat([x[i : i + 1].expand(count, -1, -1, -1) for i, count in counts])
         if self.augmentation is None:
             return picked
         return self.augmentation(picked, [generator(self.seeds[i], self.step, f"view {v}") for i, v in portion])
 
 
+@torch.enable_grad()  # whatever the caller's mode: without a graph there is no gradient
 def referee_gradient(
     loss: Loss, size: int, x: Image, z: Latent, plan: ViewPlan, *, keep_graph: bool, name: str = "referee"
 ) -> tuple[Float[Tensor, "n"], Latent]:
@@ -81,9 +86,10 @@ def referee_gradient(
     for portion in plan.portions():
         losses = loss(plan.views(leaf, portion))
         if losses.shape != (len(portion),) or not losses.requires_grad:
+            shape = f"{tuple(losses.shape)}{'' if losses.requires_grad else ' without gradient'}"
             raise PluginError(
-                f"'{name}' gave a loss of shape {tuple(losses.shape)}{'' if losses.requires_grad else ' without gradient'}"
-                f" for {len(portion)} views; expected ({len(portion)},), one differentiable number per view."
+                f"'{name}' gave a loss of shape {shape} for {len(portion)} views; "
+                f"expected ({len(portion)},), one differentiable number per view."
             )
         pull += torch.autograd.grad(losses.sum() / plan.count, leaf)[0]
         samples = torch.tensor([i for i, _ in portion], device=leaf.device)

@@ -31,6 +31,7 @@ from referee.rules import Rules
 from referee.schedules import Schedule, constant
 
 PerSample = Float[Tensor, "n"]
+ALWAYS_ONE = constant(1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Seat:
 
     name: str
     referee: Referee
-    weight: Schedule = constant(1.0)
+    weight: Schedule = ALWAYS_ONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,8 @@ def invert(
 
 
 def _rows(
-    x: Image, z: Latent, seats: Sequence[Seat], losses_of: Mapping[str, Loss], seeds: Sequence[int], k: int, rules: Rules,
-    augmentation: Augmentation | None,
+    x: Image, z: Latent, seats: Sequence[Seat], losses_of: Mapping[str, Loss], seeds: Sequence[int], k: int,
+    rules: Rules, augmentation: Augmentation | None,
 ) -> tuple[dict[str, PerSample], dict[str, Latent], dict[str, Bool[Tensor, "n"]]]:  # fmt: skip
     """Each referee's loss and gradient; a gradient that is zero or not finite is zeroed and its sample sits out."""
     plan = ViewPlan(seeds, k, rules.views if augmentation else 1, rules.micro_batch, augmentation)

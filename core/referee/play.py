@@ -153,7 +153,7 @@ def drain(
             history.append(numbers(step))
             z = step.z
             if step.losses and before is not None:  # a step's losses are those of the latent before it
-                total = torch.stack(list(step.losses.values())).sum(0)
+                total = torch.stack(list(step.losses.values())).sum(0).nan_to_num(nan=torch.inf)  # NaN is never best
                 better = torch.ones_like(total, dtype=torch.bool) if least is None else total < least
                 least = total if least is None else torch.minimum(total, least)
                 best = before if best is None else torch.where(better[:, None, None, None], before, best)

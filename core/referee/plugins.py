@@ -1,7 +1,7 @@
 """Finding plug-ins: the only file that knows about entry points.
 
-Built-ins come the way strangers come: through entry points of the group ``referee``. Each is loaded in a try of its own,
-so a broken plug-in is listed with its reason and stops a run only if the run names it. (pluggy's own
+Built-ins come the way strangers come: through entry points of the group ``referee``. Each is loaded in a try of its
+own, so a broken plug-in is listed with its reason and stops a run only if the run names it. (pluggy's own
 ``load_setuptools_entrypoints`` would abort on the first broken one, let a second entry point of the same name vanish,
 and accept misspelt hooks.)
 
@@ -80,6 +80,7 @@ class Registry:
     def _load(self, load: Callable[[], object], plugin: Plugin) -> Plugin:
         self.plugins.append(plugin)
         key = f"{plugin.distribution}:{plugin.name}"
+        module: object = None
         try:
             module = load()
             # What a plug-in hangs on the manager is taken off again if any part of it is wrong: no half plug-ins.
@@ -87,9 +88,9 @@ class Registry:
             self._manager.check_pending()
             offers = [(kind, spec) for kind in KINDS for spec in self._collect(kind, module)]
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
-            if self._manager.has_plugin(key):
+            if module is not None and self._manager.get_plugin(key) is module:  # and not a namesake's that is whole
                 self._manager.unregister(name=key)
-            plugin.status, plugin.reason = "failed", f"{type(error).__name__}: {error}"
+            plugin.status, plugin.reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())  # on one line
             return plugin
         for kind, spec in offers:
             plugin.offers.append((kind, spec.name))

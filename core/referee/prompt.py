@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from unicodedata import category
 
 from referee.errors import PromptError
 
@@ -15,7 +16,7 @@ class Prompt:
     """The words to draw. Each part reads them once, before the first step.
 
     Raises:
-        PromptError: the text is empty or longer than ``MAX_PROMPT`` characters.
+        PromptError: the text is empty, longer than ``MAX_PROMPT`` characters, or has control characters.
 
     >>> Prompt("  a red circle ").text
     'a red circle'
@@ -29,4 +30,6 @@ class Prompt:
             raise PromptError('The prompt is empty. Say what to draw, for example: "a red circle and a blue square".')
         if len(text) > MAX_PROMPT:
             raise PromptError(f"The prompt has {len(text)} characters; at most {MAX_PROMPT} are read. Shorten it.")
+        if any(category(char) in ("Cc", "Cs") for char in text):  # they would fail when the picture is written
+            raise PromptError(f"The prompt {text!a} has control characters or broken ones. Write it as plain text.")
         object.__setattr__(self, "text", text)

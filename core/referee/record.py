@@ -17,6 +17,7 @@ import platform
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +29,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from referee.errors import OutputError
 from referee.plugins import Registry
-from referee.settings import Settings
+from referee.settings import NO_ZOO, Settings
 
 LIBRARIES = ("vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia")
 
@@ -81,8 +82,10 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):  # after Ctrl-C, too; renamed or never made, it is not there
+            temporary.unlink()
 
 
 def describe(prompt: str, settings: Settings, registry: Registry | None) -> dict[str, Any]:
@@ -92,7 +95,8 @@ def describe(prompt: str, settings: Settings, registry: Registry | None) -> dict
         run["plugins"] = {
             p.name: f"{p.distribution} {p.version}".strip() for p in registry.plugins if p.status == "active"
         }
-    return {**settings.model_dump(mode="json", exclude_none=True), "run": run}
+    # TOML has no null: what is None is left out, and reads back as None; but no zoo must be said, its default is one.
+    return {**settings.model_dump(mode="json", exclude_none=True), "zoo": settings.zoo or NO_ZOO, "run": run}
 
 
 def versions() -> dict[str, str]:

@@ -55,9 +55,10 @@ class Rules(BaseModel):
             raise ValueError(
                 f"tail ({self.tail}) leaves the referees no step of {self.steps}: make it smaller than steps"
             )
-        for name in ("lr", "referee_weight", "prior_weight", "noise", "gradient_noise", "tail_noise"):
-            if (least := getattr(self, name).least) < 0:
-                raise ValueError(f"{name} falls to {least:g}: it must not be negative")
+        for name in ("lr", "prior_lr", "referee_weight", "prior_weight", "noise", "gradient_noise", "tail_noise"):
+            schedule = getattr(self, name)
+            if schedule is not None and schedule.least < 0:
+                raise ValueError(f"{name} falls to {schedule.least:g}: it must not be negative")
         return self
 
     def learning_rate(self, k: int) -> float:

@@ -131,6 +131,8 @@ def _serialise(schedule: Schedule) -> float | str:
 
 def repr_exact(schedule: Schedule) -> str:
     """Text that `parse` reads back to the very same numbers."""
+    if schedule.curve == "constant":
+        return repr(schedule.start)
     return f"{schedule.curve}({schedule.start!r}, {schedule.end!r})"
 
 

@@ -6,13 +6,14 @@ values (``--set rules.steps=80``), flags. Building them has no side effect and l
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from referee.errors import OptionError, nearest
 from referee.plugins import Registry
@@ -26,6 +27,8 @@ Layer = dict[str, Any]
 
 MAX_SIDE = 4096
 MAX_IMAGES = 64
+NO_ZOO = "none"
+"""What is written where no zoo is meant, as TOML has no null."""
 
 
 class Part(BaseModel):
@@ -54,7 +57,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    zoo: str | None = Field("pocket", description="the set of checkpoints; none if every part names its own")
+    zoo: Annotated[str | None, BeforeValidator(lambda name: None if name == NO_ZOO else name)] = Field(
+        "pocket", description="the set of checkpoints; none if every part names its own"
+    )
     height: int = Field(64, ge=8, le=MAX_SIDE, multiple_of=8, description="pixels")
     width: int = Field(64, ge=8, le=MAX_SIDE, multiple_of=8, description="pixels")
     seeds: tuple[int, ...] = Field((0,), min_length=1, max_length=MAX_IMAGES, description="one picture each")
@@ -73,6 +78,11 @@ class Settings(BaseModel):
         titles = [part.title for part in self.referees]
         if twice := {title for title in titles if titles.count(title) > 1}:
             raise ValueError(f"two referees are called '{min(twice)}': give each a label")
+        if "prior" in titles:
+            raise ValueError("a referee is called 'prior', as the prior itself is: give it another label")
+        for part in self.referees:
+            if (least := part.weight.least) < 0:
+                raise ValueError(f"the weight of '{part.title}' falls to {least:g}: it must not be negative")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("the seeds repeat")
         return self
@@ -167,7 +177,7 @@ def read_toml(path: str | Path) -> Layer:
         layer = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise OptionError(f"--config {path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number of 5000 digits, 1000 brackets
         raise OptionError(f"--config {path} is not TOML: {error}.") from error
     layer.pop("run", None)  # what a run says of itself: prompt, versions, hashes
     return layer
@@ -211,7 +221,7 @@ def parse_value(text: str) -> Any:
     """A TOML value (number, true, "text", [list]), or the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML; or a number of 5000 digits, or 1000 brackets
         return text.strip()
 
 
@@ -289,10 +299,10 @@ def flag_layer(
         first = seed or 0
         layer["seeds"] = list(range(first, first + (n or 1)))
     if size is not None:
-        height, cross, width = size.lower().partition("x")
-        if not (cross and height.isdigit() and width.isdigit()):
+        sides = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", size.lower())
+        if not sides:
             raise OptionError(f"--size {size}: write HEIGHTxWIDTH in pixels, for example 64x64.")
-        layer["height"], layer["width"] = int(height), int(width)
+        layer["height"], layer["width"] = int(sides[1]), int(sides[2])
     for name, text in (("device", device), ("dtype", dtype)):
         if text is not None:
             layer[name] = text

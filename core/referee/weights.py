@@ -41,8 +41,8 @@ def check_safetensors(path: Path, *, mend: str) -> None:
     Raises:
         WeightsError: the file is no safetensors file, or is cut short.
     """
-    size = path.stat().st_size
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
@@ -51,5 +51,5 @@ def check_safetensors(path: Path, *, mend: str) -> None:
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         if (expected := 8 + length + max(ends, default=0)) != size:
             raise ValueError(f"it has {size:,} bytes where its header promises {expected:,}")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}. {mend}") from error

@@ -7,7 +7,7 @@ referee_pocket.train`` rebuilds the weights. Importing this package imports no t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from referee.errors import WeightsError
@@ -47,7 +47,7 @@ def check_files() -> None:
 @hookimpl
 def referee_zoos(register: Callable[[ZooSpec], None]) -> None:
     presets = {path.stem: path.read_text(encoding="utf-8") for path in (HERE / "presets").glob("*.toml")}
-    options = {
+    options: dict[str, Mapping[str, object]] = {
         "blip2": {"model": str(WEIGHTS / "blip2")},
         "clip": {"model": str(WEIGHTS / "clip")},
         "stable-diffusion": {"model": str(WEIGHTS / "prior"), "template": "{prompt}", "cfg": 5.0, "sample_cfg": 4.0},

@@ -182,9 +182,9 @@ def _patterns() -> Float[Tensor, "4 64 64"]:
     """How white each texture is at each pixel; stripes and checks of 4 pixels, dots every 8."""
     axis = torch.arange(SIZE)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    band = lambda a: (a // 4) % 2  # noqa: E731
+    bands, rows = (x // 4) % 2, (y // 4) % 2
     dots = torch.hypot((x % 8) - 3.5, (y % 8) - 3.5)
-    return torch.stack([torch.zeros_like(x), band(x), (band(x) + band(y)) % 2, (2.9 - dots).clamp(0, 1)]).float()
+    return torch.stack([torch.zeros_like(x), bands, (bands + rows) % 2, (2.9 - dots).clamp(0, 1)]).float()
 
 
 ATLAS_EXTENT = 1.4

@@ -4,12 +4,13 @@ Three stages, since a vision transformer of 64 tokens learns nothing about shape
 1. the vision tower alone learns, cell by cell, what covers each of its patches (a head that is thrown away);
 2. everything together: captions, matching, contrast;
 3. the vision tower rests, its output is computed once for many pictures, and the Q-Former learns what is hard:
-   to refuse captions that give one thing the other's colour.
+   to refuse captions that give one thing the other's colour, and pictures in which a thing is mis-drawn.
 """
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,13 +22,14 @@ from transformers import Blip2Config
 from referee_blip2.loss import caption_loss
 from referee_blip2.model import Blip2
 from referee_pocket import world
-from referee_pocket.train.data import augmented, captioned, chance, moved, swap, texts
+from referee_pocket.train.data import augmented, captioned, chance, moved, recoded, swap, texts
 from referee_pocket.train.loop import DEVICE, fit, generator
+from referee_pocket.train.misdrawn import NONE, bend
 from referee_pocket.train.tokens import CONTEXT, bert_tokenizer
 from referee_pocket.words import COLOURS, SHAPES, TEXTURES, Thing, Wanted
 
 BATCH = 48
-STEPS = {"see": 2400, "read": 1500, "bind": 4000}
+STEPS = {"see": 2400, "read": 1500, "bind": 3400}
 FEATURES = 24_000
 """Pictures whose vision features stage 3 is taught with."""
 
@@ -117,8 +119,15 @@ def tokens(model: Blip2, lines: list[str]) -> tuple[Tensor, Tensor]:
     return found.input_ids.to(DEVICE), found.attention_mask.to(DEVICE)
 
 
-def text_losses(model: Blip2, embeds: Tensor, captions: list[Wanted], choose: random.Random) -> Tensor:
-    """Matching (true against near and far captions) + captioning + half a contrast within the batch."""
+def text_losses(
+    model: Blip2, embeds: Tensor, captions: list[Wanted], choose: random.Random, spoiled: Tensor | None = None
+) -> Tensor:
+    """Matching (true against near and far captions) + captioning + a contrast within the batch.
+
+    A spoiled picture, with a mis-drawn thing in it, matches no caption and is not described.
+    """
+    good = torch.ones(len(captions), dtype=torch.bool) if spoiled is None else ~spoiled
+    good = good.to(embeds.device)
     near = [wrong(caption, choose) for caption in captions]
     far = captions[1:] + captions[:1]
     negatives = [f if choose.random() < 0.12 else n for n, f in zip(near, far, strict=True)]
@@ -127,12 +136,13 @@ def text_losses(model: Blip2, embeds: Tensor, captions: list[Wanted], choose: ra
     opened = model.opened(ids)
     both = model.both(embeds, ids, mask, opened, mask)
     refused = model.itm_logits(embeds, bad_ids, bad_mask)
-    labels = torch.arange(2, device=embeds.device).flip(0).repeat_interleave(len(ids))
+    labels = torch.cat([good.long(), torch.zeros_like(good, dtype=torch.long)])
     matching = F.cross_entropy(torch.cat([both.itm, refused]), labels)
-    speaking = caption_loss(both.caption, opened, mask).mean()
+    speaking = caption_loss(both.caption, opened, mask)[good].mean()
     images, words = model.image_features(both.queries), model.text_features(ids, mask)
     similarity = torch.einsum("iqe,je->ijq", images, words).amax(-1) / 0.07
-    targets = torch.arange(len(ids), device=embeds.device)
+    similarity = similarity[good][:, good]
+    targets = torch.arange(len(similarity), device=embeds.device)
     contrast = (F.cross_entropy(similarity, targets) + F.cross_entropy(similarity.T, targets)) / 2
     return matching + 0.5 * speaking + 0.25 * contrast
 
@@ -159,31 +169,24 @@ def train(work: Path, out: Path) -> dict[str, float]:
 
     fit("blip2-read", taught, read, steps=STEPS["read"], lr=1.2e-3, work=work, decay=0.995)
     model.network.vision_model.requires_grad_(False)
-    blocks, embeds = features(model, vae)
+    blocks, spoiled, embeds = features(model, vae)
 
     def bind(step: int, draw: Generator) -> Tensor:
         choose = chance(draw)
         picked = torch.randint(FEATURES, (BATCH,), generator=draw)
         captions = [world.caption(blocks[i // 500], i % 500, choose) for i in picked.tolist()]
-        return text_losses(model, embeds[picked].float().to(DEVICE), captions, choose)
+        return text_losses(model, embeds[picked].float().to(DEVICE), captions, choose, spoiled[picked])
 
     fit("blip2-bind", model, bind, steps=STEPS["bind"], lr=1.2e-3, work=work, decay=0.998)
     model.cpu().half().save(out / "blip2")
     return measure(Blip2.load(out / "blip2"), vae.cpu())
 
 
-@torch.no_grad()
-def recoded(vae: AutoencoderTiny, x: Tensor, draw: Generator) -> Tensor:
-    """Images through the VAE, with latent noise of up to 0.3: what an inversion's pictures look like."""
-    z = vae.encoder(x * 2 - 1)
-    strength = 0.3 * torch.rand(len(x), 1, 1, 1, generator=draw)
-    noise = (strength * torch.randn(z.shape, generator=draw)).to(z)
-    return (vae.decoder(z + noise / vae.config.scaling_factor) / 2 + 0.5).clamp(0, 1)
-
-
-def pictures(scenes: world.Scenes, draw: Generator, vae: AutoencoderTiny | None = None) -> tuple[Tensor, Tensor]:
+def pictures(
+    scenes: world.Scenes, draw: Generator, vae: AutoencoderTiny | None = None, atlas: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Rendered scenes, half of them through the VAE, three in four augmented; and where their things lie."""
-    x, masks = world.render(scenes).to(DEVICE), world.cover(scenes)
+    x, masks = world.render(scenes, atlas).to(DEVICE), world.cover(scenes, atlas)
     n = len(scenes)
     if vae is not None:
         x = torch.cat([recoded(vae, x[: n // 2], draw), x[n // 2 :]])
@@ -195,15 +198,18 @@ def pictures(scenes: world.Scenes, draw: Generator, vae: AutoencoderTiny | None 
 
 
 @torch.no_grad()
-def features(model: Blip2, vae: AutoencoderTiny) -> tuple[list[world.Scenes], Tensor]:
-    """Scenes in blocks of 500 and their vision features in half precision."""
-    blocks, parts = [], []
+def features(model: Blip2, vae: AutoencoderTiny) -> tuple[list[world.Scenes], Tensor, Tensor]:
+    """Scenes in blocks of 500, which of their pictures are spoiled, and vision features in half precision."""
+    blocks, spoiled, parts = [], [], []
     for block in range(FEATURES // 500):
         draw = generator("blip2", "features", block)
         blocks.append(world.sample(500, draw))
-        x, _ = pictures(blocks[-1], draw, vae)
+        bent = replace(blocks[-1])
+        shapes, names = bend(bent, draw, fakes=0.15)
+        spoiled.append(((names == NONE) & bent.present).any(1))
+        x, _ = pictures(bent, draw, vae, shapes)
         parts += [model.vision(model.normalise(part)).half().cpu() for part in x.split(100)]
-    return blocks, torch.cat(parts)
+    return blocks, torch.cat(spoiled), torch.cat(parts)
 
 
 @torch.no_grad()

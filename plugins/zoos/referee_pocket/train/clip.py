@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -22,7 +23,7 @@ from referee_pocket.train.loop import DEVICE, fit, generator
 from referee_pocket.train.text_tower import to_clip_text_model
 from referee_pocket.train.tokens import CONTEXT, clip_tokenizer
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": world.SIZE, "layers": 3, "width": 96, "head_width": 32, "patch_size": 8},
     "text_cfg": {
@@ -55,15 +56,18 @@ def train(work: Path, out: Path) -> dict[str, float]:
         x = augmented(world.render(scenes), draw).to(DEVICE)
         tokens = tokenize(tokenizer, texts(captions, chance(draw))).to(DEVICE)
         images, words, scale = model((x - 0.5) / 0.5, tokens)
-        return contrast(images, words, scale)
+        value: Tensor = contrast(images, words, scale)
+        return value
 
     fit("clip", model, loss, steps=STEPS, lr=1.5e-3, work=work, decay=0.995, warm=0.1)
     return finish(model, out)
 
 
-def tokenize(tokenizer, lines: list[str]) -> Tensor:
+def tokenize(tokenizer: Any, lines: list[str]) -> Tensor:
     """(n, CONTEXT) ids, padded with the end mark."""
-    return tokenizer(lines, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt").input_ids
+    found = tokenizer(lines, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt")
+    ids: Tensor = found.input_ids
+    return ids
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
+from diffusers import AutoencoderTiny
 from torch import Generator, Tensor
 
 from referee_kornia import Options
@@ -55,3 +56,13 @@ def swap(caption: Wanted) -> Wanted:
     a, b, *rest = caption.things
     first, second = (Thing(y.colour, x.shape, y.texture) for x, y in ((a, b), (b, a)))
     return Wanted((first, second, *rest), caption.relation)
+
+
+@torch.no_grad()
+def recoded(vae: AutoencoderTiny, x: Tensor, draw: Generator) -> Tensor:
+    """Images through the VAE, with latent noise of up to 0.3: what an inversion's pictures look like."""
+    z = vae.encoder(x * 2 - 1)
+    strength = 0.3 * torch.rand(len(x), 1, 1, 1, generator=draw)
+    noise = (strength * torch.randn(z.shape, generator=draw)).to(z)
+    y: Tensor = vae.decoder(z + noise / vae.config.scaling_factor) / 2 + 0.5
+    return y.clamp(0, 1)

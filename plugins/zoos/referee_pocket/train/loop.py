@@ -14,6 +14,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+SAVE_EVERY = 60.0
+"""Seconds between checkpoints."""
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -79,7 +81,7 @@ def fit(
         if step % 100 == 99 or step == steps - 1:
             left = (now - began) / (step - start + 1) * (steps - step - 1)
             print(f"{stage:12} {step + 1:6}/{steps}  loss {running:.4f}  {left / 60:5.1f} min left", flush=True)
-        if now - saved_at > 60:
+        if now - saved_at >= SAVE_EVERY:
             save(step + 1)
             saved_at = now
     if start < steps:

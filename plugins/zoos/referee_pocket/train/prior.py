@@ -1,7 +1,7 @@
-"""The pocket prior: a UNet2DConditionModel that listens to the pocket CLIP's frozen text tower, as Stable Diffusion does.
+"""The pocket prior: a UNet2DConditionModel that listens to the pocket CLIP's frozen text tower.
 
-Latent diffusion with noise prediction, Stable Diffusion's noise schedule, captions dropped for classifier-free
-guidance. Latents of a fixed set of scenes are computed once; each scene is seen with several captions.
+As in Stable Diffusion: latent diffusion with noise prediction and its noise schedule, captions dropped for
+classifier-free guidance. Latents of a fixed set of scenes are computed once; each is seen with several captions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from referee_pocket.train.data import chance, texts
 from referee_pocket.train.loop import DEVICE, fit, generator
 
 SCENES = 60_000
-STEPS = 4200
+CYCLES = {"prior": (4200, 1.2e-3), "prior-again": (5000, 1.0e-3)}
+"""Steps and highest learning rate of each cycle; a second one draws the shapes better."""
 BATCH = 48
 DROP = 0.12
 
@@ -84,7 +85,8 @@ def train(work: Path, out: Path) -> dict[str, float]:
             words = text(tokenize(tokenizer, lines).to(DEVICE)).last_hidden_state
         return F.mse_loss(unet(scheduler.add_noise(z, noise, t), t, words).sample, noise)
 
-    fit("prior", unet, loss, steps=STEPS, lr=1.2e-3, work=work, decay=0.998)
+    for stage, (steps, lr) in CYCLES.items():
+        fit(stage, unet, loss, steps=steps, lr=lr, work=work, decay=0.998)
     finish(unet, folder)
     return {"parameters": float(sum(p.numel() for p in unet.parameters()))}
 
@@ -92,6 +94,7 @@ def train(work: Path, out: Path) -> dict[str, float]:
 def finish(unet: UNet2DConditionModel, folder: Path) -> None:
     """Save what is not yet there of the pipeline, in half precision."""
     vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float16)
+    config = (folder / "vae" / "config.json").read_bytes()
     text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float16)
     StableDiffusionPipeline(
         vae=vae,
@@ -103,3 +106,4 @@ def finish(unet: UNet2DConditionModel, folder: Path) -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+    (folder / "vae" / "config.json").write_bytes(config)  # see vae.save

@@ -7,6 +7,7 @@ decoder learns to draw from them, whole images (textures keep their phase), and 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -81,8 +82,9 @@ def train(work: Path, out: Path) -> dict[str, float]:
             drawn = vae.decoder(code + 0.1 * noise)
             return F.mse_loss(vae.encoder(x), code) + reconstruction_loss(drawn, x, 0.0)
         z = vae.encoder(x)
-        spread = (z.std() - 1).square() + 0.1 * z.mean().square()
-        return reconstruction_loss(vae.decoder(z + 0.07 * noise), x, 0.3 * min(1.0, progress * 2)) + 0.1 * spread
+        spread: Tensor = (z.std() - 1).square() + 0.1 * z.mean().square()
+        drawn = reconstruction_loss(vae.decoder(z + 0.07 * noise), x, 0.3 * min(1.0, progress * 2))
+        return drawn + 0.1 * spread
 
     fit("vae", vae, loss, steps=STEPS, lr=2e-3, work=work, weight_decay=0.0)
     return finish(vae, out)
@@ -98,5 +100,13 @@ def finish(vae: AutoencoderTiny, out: Path) -> dict[str, float]:
     y = torch.cat([(vae.decoder(part) / 2 + 0.5).clamp(0, 1) for part in z.split(64)])
     psnr = -10 * (x - y).square().mean().log10()
     per_image = -10 * (x - y).square().mean((1, 2, 3)).log10()
-    vae.half().save_pretrained(out / "prior" / "vae")
+    save(vae, out / "prior" / "vae")
     return {"psnr_db": psnr.item(), "psnr_db_mean_per_image": per_image.mean().item(), "latent_std": z.std().item()}
+
+
+def save(vae: AutoencoderTiny, folder: Path) -> None:
+    """Save in half precision, without the config entry that diffusers writes and then warns of when it reads it."""
+    vae.half().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("block_out_channels", None)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,0 +1,147 @@
+"""The shape of the core: what it may import, in which direction, and what it must not know."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import referee
+
+CORE = Path(referee.__file__).parent
+MODULES = sorted(path.stem for path in CORE.glob("*.py"))
+PLUGINS = sorted(path.parent.name for path in CORE.parents[1].glob("plugins/*/*/__init__.py"))
+ALLOWED = {"torch", "pluggy", "pydantic", "rich", "typer", "PIL", "jaxtyping", "numpy", "tomli_w"}
+PUBLIC = [
+    "Parts", "Prompt", "RefereeError", "Result", "Rules", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
+    "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "parts_of", "sample", "score",
+]  # fmt: skip
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((CORE / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def imported(node: ast.AST, *, types: bool) -> Iterator[str]:
+    """Dotted names of all imports below a node, within functions too; ``types`` adds those for type checkers alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING" and not types:
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert not child.level, "relative imports"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        else:
+            yield from imported(child, types=types)
+
+
+def own(module: str) -> set[str]:
+    """The core's modules that one of them imports."""
+    dotted = [name.split(".") for name in imported(tree(module), types=False) if name.startswith("referee.")]
+    return {parts[1] for parts in dotted if parts[1] in MODULES}
+
+
+def test_there_is_something_to_test() -> None:
+    assert {"inversion", "cli", "plugins", "balance"} <= set(MODULES)
+    assert "referee_clip" in PLUGINS
+    assert own("inversion") >= {"balance", "gradients", "contract"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_core_imports_no_plugin_and_no_model_library(module: str) -> None:
+    tops = {name.partition(".")[0] for name in imported(tree(module), types=True)}
+    assert tops - set(sys.stdlib_module_names) - {"referee"} <= ALLOWED
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_core_names_no_plugin(module: str) -> None:
+    text = (CORE / f"{module}.py").read_text(encoding="utf-8")
+    assert not [name for name in PLUGINS if name in text]
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    TopologicalSorter({module: own(module) for module in MODULES}).prepare()  # CycleError names the circle
+
+
+def test_the_loop_knows_neither_settings_nor_plugins_nor_disk() -> None:
+    for module in ("inversion", "gradients", "balance", "rules", "schedules", "contract", "randomness", "testing"):
+        reached, queue = set(), [module]
+        while queue:
+            queue += own(at := queue.pop()) - reached
+            reached.add(at)
+        assert not reached & {"settings", "plugins", "parts", "play", "record", "cli", "display", "hooks"}, module
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+COMMAND = """
+import sys
+from referee.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert (end.code or 0) == expected, end.code
+heavy = {"torch", "transformers", "diffusers", "open_clip", "kornia", "numpy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def command(*words: str, expected: int = 0) -> str:
+    """What the command prints, in an interpreter of its own; fails if it imports a heavy library on the way."""
+    return run(f"import sys; sys.argv, expected = {['referee', *words]!r}, {expected}{COMMAND}")
+
+
+def test_listing_plugins_imports_no_torch() -> None:
+    listed = command("plugins")
+    assert "clip" in listed
+    assert "failed" not in listed
+
+
+def test_the_bare_import_is_light() -> None:
+    run("import referee, sys; assert not {'torch', 'pydantic', 'typer'} & set(sys.modules)")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "red", "-r", "nobody"],
+        ["generate", " "],
+        ["generate", "red", "--set", "rules.stepz=3"],
+        ["generate", "red", "--size", "big"],
+        ["score", "nothing.png", "red", "-r", "nobody"],
+        ["sample", "red", "--prior", "nobody"],
+    ],
+    ids=" ".join,
+)
+def test_refusals_come_before_torch(words: list[str]) -> None:
+    assert command(*words, expected=2) == ""
+
+
+def test_the_public_door() -> None:
+    assert referee.__all__ == PUBLIC
+    assert sorted(referee._HOMES) == PUBLIC
+    for name in PUBLIC:
+        thing = getattr(referee, name)
+        assert thing is getattr(import_module(f"referee.{referee._HOMES[name]}"), name)
+        assert name in dir(referee)
+        assert (referee.__doc__ or "") and (getattr(thing, "__doc__", None) or name == "hookimpl")
+
+
+def test_there_is_nothing_behind_another_name() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'generat'"):
+        referee.generat  # noqa: B018
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert all(ast.get_docstring(tree(module)) for module in MODULES)

@@ -1,0 +1,342 @@
+"""The command as a person meets it: a whole run with toys, its repetition, and one sentence for whatever is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from referee.cli import main
+
+PLUGIN = '''
+"""The toys as a plug-in in a single file, which leaves a mark when one is made and counts the steps it sees."""
+from pathlib import Path
+from pydantic import BaseModel
+from referee.errors import PromptError
+from referee.hooks import Spec, ZooSpec, hookimpl
+
+HERE = Path(__file__).parent
+
+
+class Options(BaseModel, extra="forbid", frozen=True):
+    input_size: int = 8
+
+
+def referee(options, place):
+    (HERE / "made").touch()
+    from referee.testing import ToyReferee
+    return ToyReferee(options.input_size)
+
+
+def prior(options, place):
+    (HERE / "made").touch()
+    from referee.testing import ToyPrior
+    return ToyPrior()
+
+
+def words(prompt):
+    if "grue" in prompt:
+        raise PromptError("The toys draw no grue.")
+
+
+@hookimpl
+def referee_referees(register):
+    register(Spec("toy", "likes a colour", referee, Options))
+
+
+@hookimpl
+def referee_priors(register):
+    register(Spec("toy", "likes grey", prior))
+
+
+@hookimpl
+def referee_zoos(register):
+    register(ZooSpec("toys", "a zoo of toys", "toys", {"toy": {}}, {"toys": PRESET}, words))
+
+
+@hookimpl
+def referee_step(step):
+    with (HERE / "steps").open("a") as file:
+        file.write(f"{step.k}\\n")
+    if (HERE / "stop").exists() and step.k == 5:
+        raise KeyboardInterrupt
+
+
+PRESET = """
+height = 16
+width = 16
+device = "cpu"
+[rules]
+steps = 14
+tail = 2
+prior_weight = 0.1
+[prior]
+name = "toy"
+[[referees]]
+name = "toy"
+"""
+'''
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+class Desk:
+    """A folder of its own with the toys' plug-in in it, and `referee` called there in this process."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+        (folder / "toys.py").write_text(PLUGIN)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("COLUMNS", "200")
+        self.before = self.files()
+
+    def files(self) -> set[str]:
+        return {str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if "__pycache__" not in p.parts}
+
+    def bare(self, *words: str) -> Answer:
+        self.monkeypatch.setattr(sys, "argv", ["referee", *words])
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        caught = self.capsys.readouterr()
+        code = end.value.code
+        return Answer(code if isinstance(code, int) else 0, caught.out, caught.err)
+
+    def __call__(self, *words: str) -> Answer:
+        """With the toys' file as the only plug-in."""
+        return self.bare(*words, "--plugin", "toys.py", "--no-plugins")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+    return Desk(tmp_path, monkeypatch, capsys)
+
+
+TOYS = ["--zoo", "none", "-r", "toy", "--prior", "toy", "--size", "16x16", "--device", "cpu"]
+RUN = ["generate", "red", *TOYS, "--steps", "12", "--set", "rules.prior_weight=cosine(0.2, 0.1)"]
+
+
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as picture:
+        return np.asarray(picture).tobytes()
+
+
+def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
+    answer = desk(*RUN, "--seed", "3", "-n", "2", "--out", "out")
+    assert (answer.code, answer.err) == (0, "")
+    out = desk.folder / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png",
+    }  # fmt: skip
+    assert "out/picture-3.png" in answer.out
+    assert "step   12/12" in answer.out
+    run = tomllib.loads((out / "run.toml").read_text())
+    assert (run["zoo"], run["seeds"], run["rules"]["steps"]) == ("none", [3, 4], 12)
+    assert run["rules"]["prior_weight"] == "cosine(0.2, 0.1)"
+    assert (run["run"]["prompt"], "interrupted_after" in run["run"]) == ("red", False)
+    assert run["run"]["plugins"] == {"toys": "toys.py"}
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == list(range(12))
+    assert [len(row["losses"]) for row in metrics] == [1] * 2 + [0] * 10  # the default tail of 10
+    assert (desk.folder / "steps").read_text().split() == [str(k) for k in range(12)]
+    with Image.open(out / "evolution.png") as sheet:
+        assert sheet.size == (70 + 10 * 130, 16 + 2 * 130)  # nine moments and the end, two pictures
+    with Image.open(out / "picture-3.png") as picture:
+        assert picture.size == (16, 16)
+        assert (picture.text["prompt"], picture.text["seed"]) == ("red", "3")
+        assert tomllib.loads(picture.text["settings"]) == run
+
+    assert desk("generate", "red", "--config", "out/run.toml", "--out", "again").code == 0
+    again = desk.folder / "again"
+    for name in ("picture-3.png", "picture-4.png", "evolution.png"):
+        assert pixels(again / name) == pixels(out / name)
+    for name in ("run.toml", "metrics.jsonl"):
+        assert (again / name).read_bytes() == (out / name).read_bytes()
+    assert pixels(out / "picture-3.png") != pixels(out / "picture-4.png")
+
+    assert desk("generate", "red", "--config", "out/run.toml", "--seed", "4", "--out", "alone").code == 0
+    assert pixels(desk.folder / "alone" / "picture-4.png") == pixels(out / "picture-4.png")
+
+
+def test_layers_come_in_order(desk: Desk) -> None:
+    """A zoo's preset, --config, --set, flags: each over the one before."""
+    (desk.folder / "mine.toml").write_text('zoo = "toys"\n[rules]\nsteps = 20\nviews = 3\nnoise = 0.1\n')
+    words = ["--preset", "toys", "--config", "mine.toml", "--set", "rules.views=4", "--set", "rules.noise=0.3"]
+    assert desk("generate", "red", *words, "--views", "5", "--out", "out").code == 0
+    run = tomllib.loads((desk.folder / "out" / "run.toml").read_text())
+    assert (run["zoo"], run["height"]) == ("toys", 16)
+    rules = run["rules"]
+    assert (rules["steps"], rules["tail"], rules["views"], rules["noise"]) == (20, 2, 5, 0.3)
+
+
+@pytest.mark.parametrize("words", [["--zoo", "toys"], ["--set", "zoo=toys"]])
+def test_a_zoo_brings_its_preset(desk: Desk, words: list[str]) -> None:
+    assert desk("generate", "red", *words, "--out", "out").code == 0
+    run = tomllib.loads((desk.folder / "out" / "run.toml").read_text())
+    assert (run["zoo"], run["rules"]["steps"], run["referees"][0]["name"]) == ("toys", 14, "toy")
+    assert desk("generate", "red", *words, "--size", "24x16", "-r", "toy:label=a", "-r", "toy:label=b").code == 0
+    run = tomllib.loads((desk.folder / "runs" / "red-0" / "run.toml").read_text())
+    assert (run["height"], [part["label"] for part in run["referees"]]) == (24, ["a", "b"])
+
+
+def test_the_default_folder_is_fresh(desk: Desk) -> None:
+    for name in ("red-0", "red-0-2"):
+        assert desk(*RUN).code == 0
+        assert (desk.folder / "runs" / name / "picture-0.png").is_file()
+
+
+def test_ctrl_c_writes_the_best_so_far(desk: Desk) -> None:
+    (desk.folder / "stop").touch()
+    answer = desk(*RUN, "--out", "out", "--set", "rules.tail=0")
+    assert answer.code == 130
+    assert "Stopped after 6 steps" in answer.out
+    run = tomllib.loads((desk.folder / "out" / "run.toml").read_text())
+    assert run["run"]["interrupted_after"] == 6
+    assert (desk.folder / "out" / "picture-0.png").is_file()
+    assert len((desk.folder / "out" / "metrics.jsonl").read_text().splitlines()) == 6
+
+
+def test_sample_and_score(desk: Desk) -> None:
+    answer = desk("sample", "red", "--zoo", "none", "--prior", "toy", "--seed", "2", "-n", "2", "--out", "plain")
+    assert (answer.code, answer.err) == (0, "")
+    assert {path.name for path in (desk.folder / "plain").iterdir()} == {"picture-2.png", "picture-3.png", "run.toml"}
+    Image.new("RGB", (8, 8), (0, 255, 0)).save("green.png")
+    answer = desk("score", "green.png", "red", "--zoo", "none", "-r", "toy", "-r", "toy:label=small,input_size=2", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert json.loads(answer.out) == pytest.approx({"toy": 2 / 3, "small": 2 / 3})
+    assert desk("score", "green.png", "red", "--zoo", "toys").out.split() == ["toy", "0.6667"]
+
+
+def test_plugins_are_listed(desk: Desk) -> None:
+    answer = desk("plugins")
+    assert answer.code == 0
+    lines = [line.split() for line in answer.out.splitlines()]
+    assert ["toys", "active", "toys.py"] in lines
+    assert ["referee", "toy", "likes", "a", "colour"] in lines
+    assert ["zoo", "toys", "a", "zoo", "of", "toys"] in lines
+    rows = {row["name"]: row for row in json.loads(desk("plugins", "--json").out)}
+    assert rows["toys"]["offers"][0] == {"kind": "referee", "name": "toy", "summary": "likes a colour"}
+    assert rows["clip"]["status"] == "blocked"
+    assert rows["clip"]["reason"] == "by --no-plugins"
+    blocked = {row["name"]: row for row in json.loads(desk.bare("plugins", "--json", "-p", "no:clip").out)}
+    assert (blocked["clip"]["status"], blocked["clip"]["reason"]) == ("blocked", "by -p no:clip")
+    assert blocked["blip2"]["status"] == "active"
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "empty prompt": (["generate", "  ", *TOYS], "The prompt is empty"),
+    "long prompt": (["generate", "red " * 400, *TOYS], "characters; at most 1000"),
+    "prompt that nobody can write": (["generate", "a\udcffb", *TOYS], "control characters or broken ones"),
+    "prompt that the zoo cannot draw": (["generate", "a red grue", "--zoo", "toys"], "The toys draw no grue."),
+    "unknown referee": (["generate", "red", *TOYS, "-r", "toi"], "no referee called 'toi'. Did you mean 'toy'?"),
+    "unknown prior": (["generate", "red", *TOYS, "--prior", "x"], "There is no prior called 'x'. There are: toy."),
+    "unknown augmentation": (["generate", "red", *TOYS, "--aug", "x"], "There is no augmentation called 'x'"),
+    "unknown zoo": (["generate", "red", *TOYS, "--zoo", "x"], "There is no zoo called 'x'. There are: toys."),
+    "no zoo": (["generate", "red"], "The plug-in 'pocket' is blocked: by --no-plugins."),
+    "unknown option": (["generate", "red", *TOYS, "-r", "toy:size=3"], "referee 'toy': there is no 'size'. "),
+    "option's type": (["generate", "red", *TOYS, "-r", "toy:input_size=x"], "(given: 'x')"),
+    "option without value": (["generate", "red", *TOYS, "-r", "toy:a=1,b"], "'b' in 'toy:a=1,b' is not of the form"),
+    "twins": (["generate", "red", *TOYS, "-r", "toy"], "two referees are called 'toy': give each a label"),
+    "a referee called prior": (["generate", "red", *TOYS, "-r", "toy:label=prior"], "give it another label"),
+    "negative weight": (["generate", "red", *TOYS, "-r", "toy:label=b,weight=-1"], "the weight of 'b' falls to -1"),
+    "weight": (["generate", "red", *TOYS, "-r", "toy:label=b,weight=cosine(1)"], "Cannot read the schedule 'cosine(1)'"),
+    "no prior": (["generate", "red", "--zoo", "none", "-r", "toy"], "No prior is named"),
+    "steps": (["generate", "red", *TOYS, "--steps", "5"], "tail (10) leaves the referees no step of 5"),
+    "setting": (["generate", "red", *TOYS, "--set", "rules.stepz=3"], "no 'rules.stepz'. Did you mean 'steps'?"),
+    "setting's form": (["generate", "red", *TOYS, "--set", "rules.steps"], "write a.b=value"),
+    "zoo's type": (["generate", "red", "--set", "zoo=3"], "There is no zoo called '3'"),
+    "size": (["generate", "red", *TOYS, "--size", "16"], "write HEIGHTxWIDTH"),
+    "odd size": (["generate", "red", *TOYS, "--size", "15x16"], "height: Input should be a multiple of 8"),
+    "count": (["generate", "red", *TOYS, "-n", "0"], "ask for 1 to 64 pictures"),
+    "preset": (["generate", "red", *TOYS, "--preset", "papre"], "no preset 'papre'. Did you mean 'paper'?"),
+    "config": (["generate", "red", *TOYS, "--config", "x.toml"], "--config x.toml: No such file"),
+    "config's form": (["generate", "red", *TOYS, "--config", "toys.py"], "--config toys.py is not TOML"),
+    "device": (["generate", "red", *TOYS, "--device", "warp9"], "The device 'warp9' cannot be used here"),
+    "dtype": (["generate", "red", *TOYS, "--dtype", "int8"], "dtype: "),
+    "out": (["generate", "red", *TOYS, "--out", "toys.py"], "toys.py is a file, not a folder."),
+    "plugin": (["generate", "red", *TOYS, "--plugin", "x.py"], "--plugin x.py: there is no such file."),
+    "block": (["generate", "red", *TOYS, "-p", "clip"], "write -p no:NAME"),
+    "block nothing": (["generate", "red", *TOYS, "-p", "no:"], "write -p no:NAME"),
+    "sample without prior": (["sample", "red", "--zoo", "none"], "No prior is named"),
+    "score of nothing": (["score", "x.png", "red", "--zoo", "none", "-r", "toy"], "x.png cannot be read as a picture"),
+    "score of no picture": (["score", "toys.py", "red", "--zoo", "none", "-r", "toy"], "cannot be read as a picture"),
+    "score by nobody": (["score", "x.png", "red", "--zoo", "none"], "No referee is named"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_ends_with_a_sentence_and_nothing_done(desk: Desk, case: str) -> None:
+    words, text = REFUSED[case]
+    answer = desk(*words)
+    assert answer.code == 2
+    assert answer.err.startswith("referee: ")
+    assert text in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+    assert desk.files() == desk.before  # no folder, no file; and no part was made, which would have left a mark
+
+
+def test_what_only_a_part_can_refuse_writes_nothing_either(desk: Desk) -> None:
+    for words in (["generate", "mauve", *TOYS], ["generate", "red", *TOYS, "--set", "rules.prior_weight=0", "-r", "toy:weight=0"][:-2] + ["--set", "referees=[]"]):  # fmt: skip
+        answer = desk(*words, "--out", "out")
+        assert answer.code == 2, answer
+        assert not (desk.folder / "out").exists()
+
+
+def test_another_runs_folder_is_refused(desk: Desk) -> None:
+    assert desk(*RUN, "--out", "out").code == 0
+    before = {path: path.read_bytes() for path in (desk.folder / "out").iterdir()}
+    answer = desk(*RUN, "--seed", "9", "--out", "out")
+    assert answer.code == 2
+    assert "out holds another run" in answer.err
+    assert {path: path.read_bytes() for path in (desk.folder / "out").iterdir()} == before
+
+
+def test_a_wrong_flag_is_a_usage_error(desk: Desk) -> None:
+    answer = desk.bare("generate", "red", "--stepz", "3")
+    assert answer.code == 2
+    assert "No such option" in answer.err
+    assert desk.bare("generate").code == 2
+
+
+def test_help_names_every_command(desk: Desk) -> None:
+    answer = desk.bare("--help")
+    assert answer.code == 0
+    assert all(command in answer.out for command in ("generate", "sample", "score", "plugins"))
+
+
+Start = Callable[[], "subprocess.Popen[str]"]
+
+
+def test_as_a_process(desk: Desk) -> None:
+    """What main() cannot show from within: the exit code that a shell sees, and Ctrl-C sent by the system."""
+    environment = {**os.environ, "PYTHONWARNINGS": "error::ResourceWarning"}
+    words = [sys.executable, "-m", "referee", *RUN, "--plugin", "toys.py", "--no-plugins"]
+    refused = subprocess.run([*words, "--size", "1"], capture_output=True, text=True, env=environment, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.count("\n") == 1
+    long = [*words, "--out", "out", "--steps", "1000000"]
+    with subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        steps = desk.folder / "steps"
+        while process.poll() is None and not (steps.is_file() and len(steps.read_text().split()) > 3):
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "this is the best picture so far" in out
+    assert (desk.folder / "out" / "picture-0.png").is_file()

@@ -1,0 +1,74 @@
+"""What a person sees: every referee, every number, on a terminal and off it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from referee.display import Display, sparkline
+from referee.inversion import Seat, invert
+from referee.rules import Rules
+from referee.schedules import linear
+from referee.testing import ToyPrior, ToyReferee
+
+
+def shown(*, terminal: bool, seats: list[Seat], **rules: Any) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
+    numbers = Rules(**{"steps": 16, "tail": 2, "prior_weight": 0.1, **rules})
+    with Display(16, console) as display:
+        for step in invert("red", seats, ToyPrior(), rules=numbers, size=(8, 8)):
+            display.show(step)
+            if terminal and display.live and step.k == 8:
+                display.live.refresh()
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def two() -> list[Seat]:
+    return [Seat("first", ToyReferee()), Seat("second", ToyReferee(4), linear(0, 1))]
+
+
+def test_off_a_terminal_a_line_now_and_then() -> None:
+    lines = shown(terminal=False, seats=two()).splitlines()
+    assert len(lines) == 1 + 8
+    assert lines[0].startswith("step    1/16  first 0.")
+    assert "second" not in lines[0]  # it weighs nothing yet
+    assert "second 0." in lines[1]
+    assert "agreement" in lines[1]
+    assert "prior alone" in lines[-1]
+    assert lines[-1].endswith("0 s left")
+
+
+def test_one_referee_has_nobody_to_agree_with() -> None:
+    assert "agreement" not in shown(terminal=False, seats=two()[:1])
+
+
+def test_on_a_terminal_a_table() -> None:
+    text = shown(terminal=True, seats=two())
+    for word in ("who", "loss", "first", "second", "prior", "agreement", "9/16"):
+        assert word in text
+
+
+def test_a_run_without_prior_or_without_referees_is_shown_too() -> None:
+    assert "resting" in shown(terminal=True, seats=two()[:1], prior_weight=0)
+    assert "prior" in shown(terminal=True, seats=[])
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "curve"),
+    [
+        ([0.0, 1.0], 8, "▁█"),
+        ([1.0, 1.0, 1.0], 8, "▁▁▁"),
+        ([5.0], 8, "▁"),
+        ([float(i) for i in range(100)], 4, "▁▃▆█"),
+    ],
+)
+def test_sparklines(values: list[float], width: int, curve: str) -> None:
+    assert sparkline(values, width) == curve
+
+
+def test_a_curve_with_a_gap_is_still_drawn() -> None:
+    assert len(sparkline([1.0, float("nan"), 2.0, float("inf")])) == 4

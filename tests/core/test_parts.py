@@ -1,0 +1,186 @@
+"""From names to objects: what is looked over before a factory is called, and what the factories are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel
+
+from referee import balance
+from referee.errors import OptionError, PluginError, PromptError, WeightsError
+from referee.hooks import Place, Spec, ZooSpec, hookimpl
+from referee.parts import assemble, check, device_name, seats_of
+from referee.plugins import Registry
+from referee.prompt import Prompt
+from referee.schedules import linear
+from referee.settings import Layer, build
+from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
+
+
+class Options(BaseModel, extra="forbid", frozen=True):
+    input_size: int = 8
+    strength: float = 1.0
+
+
+class Toys:
+    """A plug-in of toys that notes which factories were called, and with what."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, Options, Place]] = []
+
+    def maker(self, name: str, build: Callable[[Options], Any]) -> Callable[[Options, Place], Any]:
+        def make(options: Options, place: Place) -> Any:
+            self.made.append((name, options, place))
+            return build(options)
+
+        return make
+
+    @hookimpl
+    def referee_referees(self, register: Any) -> None:
+        def refuse(options: Options) -> None:
+            if options.input_size > 1000:
+                raise OptionError("input_size: no model is that large")
+
+        def needy(options: Options, place: Place) -> Any:
+            import no_such_library_at_all  # noqa: F401
+
+        register(Spec("toy", "", self.maker("toy", lambda o: ToyReferee(o.input_size)), Options, refuse))
+        register(Spec("needy", "", needy))
+
+    @hookimpl
+    def referee_priors(self, register: Any) -> None:
+        register(Spec("toy", "", self.maker("prior", lambda o: ToyPrior(o.strength)), Options))
+
+    @hookimpl
+    def referee_augmentations(self, register: Any) -> None:
+        register(Spec("shade", "", lambda o, p: ToyAugmentation()))
+
+    @hookimpl
+    def referee_balancers(self, register: Any) -> None:
+        register(Spec("mine", "", lambda o, p: still))
+
+    @hookimpl
+    def referee_zoos(self, register: Any) -> None:
+        def words(prompt: str) -> None:
+            if "grue" in prompt:
+                raise PromptError("This zoo draws no grue.")
+
+        def files() -> None:
+            raise WeightsError("model.safetensors is missing.")
+
+        options = {"toy": {"input_size": 4, "strength": 0.5}}
+        register(ZooSpec("small", "", "paper", options=options, check_prompt=words))
+        register(ZooSpec("empty", "", "paper", check_files=files, check_prompt=words))
+
+
+def still(rows: Any, weights: Any, pull: Any) -> Any:
+    return next(iter(rows.values())) * 0
+
+
+def table(**changes: Any) -> tuple[Any, Registry, Toys]:
+    toys, registry = Toys(), Registry()
+    assert registry.add(toys, "toys").status == "active"
+    base: Layer = {"zoo": None, "device": "cpu", "prior": {"name": "toy"}, "referees": [{"name": "toy"}]}
+    return build([base, changes]), registry, toys
+
+
+def test_names_become_objects() -> None:
+    settings, registry, toys = table(
+        referees=[
+            {"name": "toy", "weight": "linear(1, 0)", "options": {"input_size": 6}},
+            {"name": "(given):toy", "label": "second"},
+        ],
+        augmentation={"name": "shade"}, balancer={"name": "mine"}, height=16, width=24, dtype="bfloat16",
+    )  # fmt: skip
+    parts = assemble(check(settings, registry))
+    assert [(seat.name, seat.referee.input_size) for seat in parts.seats] == [("toy", 6), ("second", 8)]
+    assert parts.seats[0].weight == linear(1, 0)
+    assert isinstance(parts.prior, ToyPrior)
+    assert isinstance(parts.augmentation, ToyAugmentation)
+    assert parts.balancer is still
+    assert (parts.size, parts.device, parts.rules) == ((16, 24), "cpu", settings.rules)
+    assert {place for _, _, place in toys.made} == {Place("cpu", "bfloat16")}
+
+
+def test_defaults() -> None:
+    settings, registry, _ = table()
+    parts = assemble(check(settings, registry))
+    assert parts.balancer is balance.norm
+    assert parts.augmentation is None
+
+
+def test_a_zoos_options_stand_below_ones_own() -> None:
+    settings, registry, toys = table(zoo="small", referees=[{"name": "toy", "options": {"input_size": 6}}])
+    assemble(check(settings, registry))
+    assert {name: options for name, options, _ in toys.made} == {
+        "prior": Options(input_size=4, strength=0.5),
+        "toy": Options(input_size=6, strength=0.5),
+    }
+
+
+def test_seats_alone_need_no_prior() -> None:
+    settings, registry, toys = table(prior=None)
+    assert [seat.name for seat in seats_of(check(settings, registry))] == ["toy"]
+    assert [name for name, _, _ in toys.made] == ["toy"]
+
+
+REFUSED: dict[str, tuple[Layer, type[Exception], str]] = {
+    "referee": ({"referees": [{"name": "nobody"}]}, PluginError, "There is no referee called 'nobody'"),
+    "prior": ({"prior": {"name": "nobody"}}, PluginError, "There is no prior called 'nobody'"),
+    "augmentation": ({"augmentation": {"name": "nobody"}}, PluginError, "no augmentation called"),
+    "balancer": ({"balancer": {"name": "nobody"}}, PluginError, "no balancer called"),
+    "zoo": ({"zoo": "nobody"}, PluginError, "There is no zoo called 'nobody'"),
+    "option": (
+        {"referees": [{"name": "toy", "options": {"input_sise": 3}}]},
+        OptionError,
+        "referee 'toy': there is no 'input_sise'. Did you mean 'input_size'",
+    ),
+    "option value": ({"prior": {"options": {"strength": "x"}}}, OptionError, "prior 'toy': strength: .*valid number"),
+    "option check": ({"referees": [{"name": "toy", "options": {"input_size": 2000}}]}, OptionError, "that large"),
+    "words": ({"zoo": "small"}, PromptError, "no grue"),
+    "files": ({"zoo": "empty"}, PromptError, "no grue"),  # the cheaper look comes first
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_wrong_is_found_before_a_factory_is_called(case: str) -> None:
+    layer, error, text = REFUSED[case]
+    settings, registry, toys = table(**layer)
+    with pytest.raises(error, match=text):
+        check(settings, registry, Prompt("a grue"))
+    assert toys.made == []
+
+
+def test_missing_files_are_found_before_a_factory_is_called() -> None:
+    settings, registry, toys = table(zoo="empty")
+    with pytest.raises(WeightsError, match="is missing"):
+        check(settings, registry, Prompt("red"))
+    assert toys.made == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [({"prior": None}, "No prior is named"), ({"device": "nowhere"}, "The device 'nowhere' cannot be used here")],
+)
+def test_what_only_assembly_can_see_is_still_seen_before_a_factory_is_called(layer: Layer, text: str) -> None:
+    settings, registry, toys = table(**layer)
+    plan = check(settings, registry, Prompt("red"))
+    with pytest.raises(OptionError, match=text):
+        assemble(plan)
+    assert toys.made == []
+
+
+def test_a_library_that_is_missing_is_named() -> None:
+    settings, registry, _ = table(referees=[{"name": "needy"}])
+    with pytest.raises(PluginError, match="'needy' needs no_such_library_at_all .*pip install no_such_library_at_all"):
+        assemble(check(settings, registry))
+
+
+def test_devices() -> None:
+    assert device_name("cpu") == "cpu"
+    assert torch.zeros(1, device=device_name("auto")).item() == 0
+    with pytest.raises(OptionError, match="'warp9' cannot be used here"):
+        device_name("warp9")

@@ -1,0 +1,254 @@
+"""The Python door: results, interruption, scores, pictures in and out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from referee.contract import Losses, Prompt, Views
+from referee.errors import OptionError, PluginError, PromptError
+from referee.hooks import Spec, ZooSpec, hookimpl
+from referee.inversion import Seat, Step, invert
+from referee.parts import Parts
+from referee.play import from_pillow, generate, load, numbers, parts_of, sample, score, to_pillow
+from referee.plugins import Registry
+from referee.rules import Rules
+from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
+
+RULES = Rules(steps=12, tail=2, prior_weight=0.1, lr=0.3, noise=0.05, views=2)
+
+
+def toys(*referees: Any, rules: Rules = RULES) -> Parts:
+    return parts_of(
+        ToyPrior(), referees or [ToyReferee()], augmentation=ToyAugmentation(), rules=rules, size=(16, 24)
+    )  # fmt: skip
+
+
+def test_a_result_is_the_last_latent_decoded() -> None:
+    parts, seen = toys(), []
+    result = generate("  a red  square ", parts, seed=3, n=2, on_step=seen.append)
+    assert result.complete
+    assert result.prompt == Prompt("a red square")
+    assert result.seeds == (3, 4)
+    assert torch.equal(result.z, seen[-1].z)
+    assert torch.equal(result.images, ToyPrior().decode(result.z))
+    assert result.images.shape == (2, 3, 16, 24)
+    assert [row["step"] for row in result.history] == [step.k for step in seen] == list(range(12))
+    assert [picture.size for picture in result.pictures] == [(24, 16)] * 2
+    assert result._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_referee_gets_its_way() -> None:
+    result = generate("red", toys(rules=Rules(steps=60, tail=2, prior_weight=0.05, lr=0.2, noise=0, views=1)))
+    red, green, blue = result.images[0].mean((1, 2)).tolist()
+    assert red > 0.8
+    assert max(green, blue) < 0.2
+
+
+def test_generate_is_invert_drained() -> None:
+    parts = toys()
+    steps = list(
+        invert("red", parts.seats, parts.prior, rules=RULES, augmentation=parts.augmentation, seeds=(5,), size=(16, 24))
+    )
+    result = generate("red", parts, seed=5)
+    assert torch.equal(result.z, steps[-1].z)
+    assert result.history == [numbers(step) for step in steps]
+
+
+class Scripted:
+    """A referee whose losses over the steps are known beforehand; the gradient is that of the mean."""
+
+    input_size = 8
+
+    def __init__(self, script: list[list[float]]) -> None:
+        self.script = script
+
+    def read(self, prompt: Prompt) -> Callable[[Views], Losses]:
+        rows = iter(self.script)
+
+        def loss(views: Views) -> Losses:
+            means = views.mean((1, 2, 3))
+            return means - means.detach() + torch.tensor(next(rows))
+
+        return loss
+
+
+def interrupted(script: list[list[float]], at: int, n: int = 1) -> tuple[Any, list[Step]]:
+    seen: list[Step] = []
+
+    def stop(step: Step) -> None:
+        seen.append(step)
+        if step.k == at:
+            raise KeyboardInterrupt
+
+    parts = parts_of(ToyPrior(), [Scripted(script)], rules=Rules(steps=20, tail=2, prior_weight=0.1), size=(8, 8))
+    return generate("red", parts, n=n, on_step=stop), seen
+
+
+def test_ctrl_c_leaves_the_best_picture() -> None:
+    # The losses of step k are those of the latent that step k - 1 left: the 1.0 of step 3 speaks for step 2.
+    result, seen = interrupted([[5.0], [4.0], [3.0], [1.0], [2.0], [6.0]], at=5)
+    assert not result.complete
+    assert len(result.history) == 6
+    assert torch.equal(result.z, seen[2].z)
+    assert torch.equal(result.images, ToyPrior().decode(seen[2].z))
+
+
+def test_ctrl_c_picks_the_best_for_each_sample() -> None:
+    result, seen = interrupted([[9.0, 9.0], [1.0, 5.0], [4.0, 4.0], [3.0, 2.0], [3.0, 8.0]], at=4, n=2)
+    assert torch.equal(result.z[0], seen[0].z[0])
+    assert torch.equal(result.z[1], seen[2].z[1])
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_is_never_the_best_and_hides_none(odd: float) -> None:
+    result, seen = interrupted([[9.0], [odd], [4.0], [odd], [2.0], [3.0]], at=5)
+    assert torch.equal(result.z, seen[3].z)
+
+
+def test_ctrl_c_at_the_first_step_leaves_its_latent() -> None:
+    result, seen = interrupted([[5.0]], at=0)
+    assert not result.complete
+    assert torch.equal(result.z, seen[0].z)
+
+
+def test_ctrl_c_before_the_first_step_is_ctrl_c() -> None:
+    class Impatient(ToyReferee):
+        def read(self, prompt: Prompt) -> Callable[[Views], Losses]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate("red", toys(Impatient()))
+
+
+def test_other_errors_pass_through() -> None:
+    def fail(step: Step) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        generate("red", toys(), on_step=fail)
+    with pytest.raises(PromptError, match="finds none of red"):
+        generate("a mauve square", toys())
+
+
+def test_numbers_are_plain() -> None:
+    class Zero(ToyReferee):
+        def read(self, prompt: Prompt) -> Callable[[Views], Losses]:
+            return lambda views: 0 * views.sum((1, 2, 3))
+
+    parts = parts_of(ToyPrior(), [ToyReferee(), Zero()], rules=RULES, size=(8, 8))
+    history = generate("red", parts, n=2).history
+    assert json.loads(json.dumps(history)) == history
+    first, last = history[0], history[-1]
+    assert set(first) == {"step", "losses", "norms", "agreement", "sat_out"}
+    assert set(first["losses"]) == {"ToyReferee", "Zero"}
+    assert set(first["norms"]) == {"ToyReferee", "Zero", "prior"}
+    assert first["sat_out"] == {"Zero": [True, True]}  # who sat out, and nobody else
+    assert len(first["agreement"]) == 2
+    assert (last["losses"], last["agreement"], last["sat_out"]) == ({}, None, {})
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_at_least_one_picture(n: int) -> None:
+    for draw in (generate, sample):
+        with pytest.raises(OptionError, match=f"n is {n}"):
+            draw("red", toys(), n=n)
+
+
+def test_parts_of_objects() -> None:
+    parts = parts_of(ToyPrior(), [ToyReferee(), Seat("second", ToyReferee())])
+    assert [seat.name for seat in parts.seats] == ["ToyReferee", "second"]
+    assert parts.rules == Rules()
+    assert parts.size == (512, 512)
+
+
+def test_sample_is_the_prior_alone() -> None:
+    result = sample("red", toys(), seed=4, n=2)
+    assert result.seeds == (4, 5)
+    assert result.images.shape == (2, 3, 16, 24)
+    assert torch.equal(result.images, sample("red", toys(), seed=4, n=2).images)
+    assert torch.equal(result.images[1], sample("red", toys(), seed=5).images[0])
+    torch.testing.assert_close(result.z, ToyPrior().encode(result.images))
+
+
+def test_a_prior_that_cannot_sample_says_so() -> None:
+    class Mute:
+        latent_shape, decode, encode, read = ToyPrior.latent_shape, ToyPrior.decode, ToyPrior.encode, ToyPrior.read
+
+    with pytest.raises(PluginError, match="no plain sampling"):
+        sample("red", parts_of(Mute(), [ToyReferee()], size=(8, 8)))
+
+
+def test_scores_are_the_referees_own_losses(tmp_path: Path) -> None:
+    seats = [Seat("small", ToyReferee(4)), Seat("large", ToyReferee(16))]
+    green = Image.new("RGB", (8, 8), (0, 255, 0))
+    green.save(tmp_path / "green.png")
+    for image in (green, tmp_path / "green.png", str(tmp_path / "green.png"), from_pillow(green)):
+        assert score(image, "red", seats) == pytest.approx({"small": 2 / 3, "large": 2 / 3})
+        assert score(image, "green", seats) == pytest.approx({"small": 0, "large": 0}, abs=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "LA", "CMYK", "I;16"])
+def test_pictures_of_any_kind_are_read(mode: str) -> None:
+    image = Image.new("RGB", (4, 2), "white")
+    image = Image.new("I;16", (4, 2), 65535) if mode == "I;16" else image.convert(mode)
+    assert from_pillow(image).shape == (1, 3, 2, 4)
+    assert from_pillow(image).min() > 0.99
+
+
+def test_pillow_and_back_is_exact() -> None:
+    x = torch.from_numpy(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(1, 3, 2, 3) * 14).float() / 255
+    assert torch.equal(from_pillow(to_pillow(x[0])), x)
+    beyond = torch.tensor([-1.0, 0.5, 2.0])[:, None, None].expand(3, 1, 1)
+    assert to_pillow(beyond).getpixel((0, 0)) == (0, 128, 255)
+
+
+def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:80])
+    for name in ("text.png", "empty.png", "cut.png", "missing.png", "."):
+        with pytest.raises(OptionError, match="cannot be read as a picture"):
+            from_pillow(tmp_path / name)
+
+
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(OptionError, match="decompression bomb"):
+        from_pillow(tmp_path / "large.png")
+
+
+def test_load_takes_a_zoos_preset_and_a_layer_over_it() -> None:
+    class Zoo:
+        @hookimpl
+        def referee_referees(self, register: Any) -> None:
+            for name in ("toy", "other"):
+                register(Spec(name, "", lambda o, p: ToyReferee()))
+
+        @hookimpl
+        def referee_priors(self, register: Any) -> None:
+            register(Spec("toy", "", lambda o, p: ToyPrior()))
+
+        @hookimpl
+        def referee_zoos(self, register: Any) -> None:
+            text = "height = 16\nwidth = 16\n[rules]\nsteps = 30\n[prior]\nname = 'toy'\n[[referees]]\nname = 'toy'"
+            register(ZooSpec("z", "", "zs", presets={"zs": text}))
+
+    registry = Registry()
+    assert registry.add(Zoo(), "zoo").status == "active"
+    parts = load(zoo="z", registry=registry, device="cpu")
+    assert ([seat.name for seat in parts.seats], parts.size, parts.rules.steps) == (["toy"], (16, 16), 30)
+    parts = load(zoo="z", referees=["other"], settings={"rules": {"steps": 40}}, registry=registry, device="cpu")
+    assert ([seat.name for seat in parts.seats], parts.size, parts.rules.steps) == (["other"], (16, 16), 40)
+    with pytest.raises(PluginError, match="no zoo called 'y'"):
+        load(zoo="y", registry=registry)

@@ -1,0 +1,43 @@
+"""What is a prompt, and what is refused before anything loads."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from referee.errors import PromptError
+from referee.prompt import MAX_PROMPT, Prompt
+
+
+def test_white_space_is_folded() -> None:
+    assert Prompt(" a \t red\n\ncircle ").text == "a red circle"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t"])
+def test_an_empty_prompt_is_refused(text: str) -> None:
+    with pytest.raises(PromptError, match="The prompt is empty"):
+        Prompt(text)
+
+
+def test_length_has_a_limit() -> None:
+    assert len(Prompt("x" * MAX_PROMPT).text) == MAX_PROMPT
+    with pytest.raises(PromptError, match=f"has {MAX_PROMPT + 1} characters"):
+        Prompt("x" * (MAX_PROMPT + 1))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "red\x1b[31m", "from a latin-1 terminal \udcfc"])
+def test_what_could_not_be_written_down_is_refused(text: str) -> None:
+    with pytest.raises(PromptError, match="control characters or broken ones"):
+        Prompt(text)
+
+
+@given(st.text())
+def test_any_text_is_a_prompt_or_a_prompt_error(text: str) -> None:
+    try:
+        prompt = Prompt(text)
+    except PromptError:
+        return
+    assert prompt.text == prompt.text.strip()
+    assert Prompt(prompt.text) == prompt
+    prompt.text.encode()

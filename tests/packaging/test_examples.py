@@ -1,0 +1,44 @@
+"""Examples run as they stand, and the examples in docstrings say the truth."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+MANIFEST = ROOT / "plugins" / "zoos" / "referee_pocket" / "weights" / "manifest.json"
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+
+
+def modules_with_examples() -> list[str]:
+    """Import names of the plug-ins' modules that hold a doctest."""
+    found = []
+    for root in (ROOT / "plugins").iterdir():
+        for path in root.glob("referee_*/**/*.py"):
+            if ">>> " in path.read_text(encoding="utf-8"):
+                found.append(".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"))
+    return sorted(found)
+
+
+@pytest.mark.skipif(not MANIFEST.is_file(), reason="the pocket zoo's weights are not in this checkout")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_draws_its_picture(script: Path, tmp_path: Path) -> None:
+    out = tmp_path / "picture.png"
+    done = subprocess.run(
+        [sys.executable, script, "a red circle", "--steps", "2", "--views", "1", "--out", out],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Image.open(out) as picture:
+        assert picture.size == (64, 64)
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_docstrings_say_the_truth(name: str) -> None:
+    assert not doctest.testmod(importlib.import_module(name)).failed

@@ -1,0 +1,314 @@
+"""The pocket zoo: its world is what it says, and its weights measure what their cards claim."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import referee_pocket
+from referee.errors import PromptError, WeightsError
+from referee_pocket import WEIGHTS, check_files, world
+from referee_pocket.judge import NONE, Found, Judge, verdict
+from referee_pocket.train import blip2, clip, judge, loop, vae
+from referee_pocket.train.data import augmented, moved, swap
+from referee_pocket.train.text_tower import to_clip_text_model
+from referee_pocket.train.tokens import bert_tokenizer, clip_tokenizer
+from referee_pocket.words import (
+    HELD_SINGLES,
+    MAX_WORDS,
+    RELATIONS,
+    VOCABULARY,
+    Thing,
+    Wanted,
+    check_prompt,
+    held_out,
+    held_pairs,
+    parse,
+    prompts,
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> world.Scenes:
+    return world.sample(400, generator())
+
+
+def test_scenes_come_back_from_their_seed(scenes):
+    again = world.sample(400, generator())
+    assert torch.equal(world.render(scenes), world.render(again))
+    assert not torch.equal(world.render(world.sample(4, generator(1))), world.render(again)[:4])
+
+
+def test_things_neither_overlap_nor_leave_the_picture(scenes):
+    centre, radius, present = scenes.centre, scenes.radius[..., None], scenes.present
+    assert ((centre - radius > 0) & (centre + radius < world.SIZE))[present].all()
+    gap = torch.cdist(centre, centre) - scenes.radius[:, :, None] - scenes.radius[:, None, :]
+    pairs = present[:, :, None] & present[:, None, :] & ~torch.eye(3, dtype=torch.bool)
+    assert gap[pairs].min() >= 1.5
+
+
+def test_pictures_show_the_colours_they_are_of():
+    scenes = world.sample(200, generator(3), count=1)
+    middle = world.cover(scenes)[:, 0] > 0.99
+    solid = scenes.texture[:, 0] == 0
+    image = world.render(scenes).permute(0, 2, 3, 1)
+    for i in solid.nonzero().flatten().tolist():
+        ink = world.RGB[scenes.colour[i, 0]]
+        assert (image[i][middle[i]] - ink).abs().max() < 0.05
+
+
+def test_training_scenes_show_nothing_that_is_held_out(scenes):
+    kinds = [[thing.kind for thing in scenes.things(i)] for i in range(len(scenes))]
+    assert not any(held_out(each) for each in kinds)
+    everything = world.sample(2000, generator(5), with_held_out=True)
+    assert any(held_out([t.kind for t in everything.things(i)]) for i in range(2000))
+
+
+def test_captions_are_true(scenes):
+    draw = random.Random(0)
+    relations = 0
+    for i in range(len(scenes)):
+        wanted = world.caption(scenes, i, draw)
+        assert sorted(map(str, wanted.things)) == sorted(map(str, scenes.things(i)))
+        assert parse(str(wanted)) == wanted
+        if wanted.relation is not None:
+            relations += 1
+            where = {str(t): scenes.centre[i, j] for j, t in enumerate(scenes.things(i))}
+            if len(where) == 2:
+                dx, dy = (where[str(wanted.things[0])] - where[str(wanted.things[1])]).tolist()
+                assert (dx < 0, dx > 0, dy < 0, dy > 0)[wanted.relation]
+    assert relations > 50
+
+
+def test_prompts_are_held_out_and_apart():
+    test, tune = prompts("test", 120), prompts("tune", 60)
+    assert not set(test) & set(tune)
+    for split, texts in (("test", test), ("tune", tune)):
+        for i, text in enumerate(texts):
+            a, b = (thing.kind for thing in parse(text).things)
+            assert a[0] != b[0]
+            assert a[1] != b[1]
+            if i % 4 == 3:
+                assert len({a, b} & HELD_SINGLES) == 1
+            else:
+                assert held_pairs()[frozenset((a, b))] == split
+    assert all(parse(text).relation is not None for text in prompts("test", 20, "relations"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a red dog", "does not know 'dog'"),
+        ("a red circle & a blue ring", "does not know '&'"),
+        ("a_red circle", "does not know '_'"),
+        ("a red circle and " * 6 + "a red circle", f"reads {MAX_WORDS}"),
+    ],
+)
+def test_what_the_world_lacks_is_refused(text, says):
+    with pytest.raises(PromptError, match=says):
+        check_prompt(text)
+
+
+@pytest.mark.parametrize("text", ["red", "a circle", "a red circle blue", "a red circle above", "above above above"])
+def test_words_out_of_grammar_cannot_be_judged(text):
+    check_prompt(text)
+    with pytest.raises(PromptError):
+        parse(text)
+
+
+def test_every_word_is_one_token():
+    for tokenizer in (clip_tokenizer(), bert_tokenizer()):
+        for word in VOCABULARY:
+            assert len(tokenizer.tokenize(word)) == 1, word
+        ids = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)[0]) for word in VOCABULARY]
+        assert len(set(ids)) == len(VOCABULARY)
+        assert tokenizer.unk_token_id not in ids
+
+
+def test_masks_move_with_their_picture():
+    scenes = world.sample(8, generator(7), count=1)
+    masks = moved(world.cover(scenes), generator(8))[:, 0] > 0.95
+    flat = world.sample(8, generator(7), count=1)
+    flat.corners = torch.ones_like(flat.corners)
+    flat.texture[:] = 0
+    view = augmented(world.render(flat), generator(8))
+    # Where the moved mask is full the view shows ink: far from the white of the ground in some channel.
+    for i in range(8):
+        if masks[i].sum() > 40:
+            assert view[i].amin(0)[masks[i]].median() < 0.6
+
+
+def test_swap_keeps_the_words_and_breaks_the_binding():
+    wanted = parse("a red striped circle and a blue star")
+    other = swap(wanted)
+    assert str(other) == "a blue circle and a red striped star"
+
+
+def test_a_text_tower_is_the_same_in_both_libraries():
+    torch.manual_seed(0)
+    model, tokenizer = clip.build().eval(), clip_tokenizer()
+    ids = clip.tokenize(tokenizer, ["a red circle and a blue star", "a ring"])
+    with torch.no_grad():
+        pooled = to_clip_text_model(model, tokenizer)(ids).pooler_output
+        assert torch.allclose(pooled @ model.text_projection, model.encode_text(ids), atol=1e-6)
+
+
+def found(*words: str, at: tuple[tuple[float, float], ...] = ((10, 10), (50, 50), (10, 50))) -> tuple[Found, ...]:
+    things = [parse(word).things[0] for word in words]
+    return tuple(Found(t, x, y, 0.9) for t, (x, y) in zip(things, at, strict=False))
+
+
+def test_a_verdict_needs_every_attribute():
+    wanted = parse("a red circle and a blue striped star")
+    assert verdict(found("a blue striped star", "a red circle"), wanted).binding
+    swapped = verdict(found("a red striped star", "a blue circle"), wanted)
+    assert not swapped.binding
+    assert swapped.attributes == pytest.approx(4 / 6)
+    extra = verdict(found("a red circle", "a blue striped star", "a cyan ring"), wanted)
+    assert extra.binding
+    assert not extra.exact
+    misdrawn = (Found(Thing(0, NONE, 0), 1, 1, 0.9), *found("a blue striped star"))
+    assert not verdict(misdrawn, wanted).binding
+    assert verdict((), wanted).attributes == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "index"), [("to the left of", 0), ("to the right of", 1), ("above", 2), ("below", 3)]
+)
+def test_a_relation_is_read_off_the_places(words, index):
+    places = [((10, 30), (50, 34)), ((50, 30), (10, 34)), ((30, 10), (34, 50)), ((30, 50), (34, 10))]
+    wanted = parse(f"a red circle {RELATIONS[index]} a blue star")
+    for i, at in enumerate(places):
+        assert verdict(found("a red circle", "a blue star", at=at), wanted).relation is (i == index)
+    assert verdict(found("a red circle"), wanted).relation is False
+
+
+def test_a_training_that_was_stopped_ends_where_an_unbroken_one_does(tmp_path, capsys):
+    def train(folder: Path, *, stop: int | None = None) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 1)
+
+        def loss(step: int, draw: torch.Generator) -> torch.Tensor:
+            if step == stop:
+                raise KeyboardInterrupt
+            return model(torch.randn(8, 4, generator=draw)).square().mean()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "SAVE_EVERY", 0)
+            loop.fit("toy", model, loss, steps=12, lr=0.1, work=folder)
+        return model.weight.detach().clone()
+
+    whole = train(tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "b", stop=7)
+    assert torch.equal(train(tmp_path / "b"), whole)
+
+
+def test_importing_the_plugin_imports_no_torch():
+    code = "import sys, referee_pocket; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- the weights ---
+
+
+def test_the_weights_are_small_and_whole():
+    check_files()
+    files = json.loads((WEIGHTS / "manifest.json").read_text())
+    assert sum(entry["bytes"] for entry in files.values()) <= 25e6
+    for name, entry in files.items():
+        assert hashlib.sha256((WEIGHTS / name).read_bytes()).hexdigest() == entry["sha256"], name
+    assert not [p for p in WEIGHTS.rglob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_copy_is_refused(tmp_path, monkeypatch, damage):
+    copy = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, copy)
+    victim = copy / "blip2" / "model.safetensors"
+    if damage == "missing":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-100])
+    monkeypatch.setattr(referee_pocket, "WEIGHTS", copy)
+    with pytest.raises(WeightsError, match=r"model.safetensors.*Install the package again"):
+        check_files()
+
+
+def test_the_libraries_own_loaders_open_the_folders():
+    import open_clip
+    from diffusers import AutoencoderTiny, StableDiffusionPipeline
+    from transformers import AutoTokenizer, Blip2ForImageTextRetrieval
+
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "prior", safety_checker=None)
+    assert isinstance(pipeline.vae, AutoencoderTiny)
+    network, report = Blip2ForImageTextRetrieval.from_pretrained(WEIGHTS / "blip2", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert network.num_parameters() > 1e6
+    assert AutoTokenizer.from_pretrained(WEIGHTS / "blip2").bos_token == "[DEC]"
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{WEIGHTS / 'clip'}")
+    ids = open_clip.get_tokenizer(f"local-dir:{WEIGHTS / 'clip'}")(["a red circle"])
+    # The prior listens to this very text tower.
+    with torch.no_grad():
+        told = pipeline.text_encoder(ids).pooler_output.float() @ model.text_projection
+        assert torch.allclose(told, model.encode_text(ids), atol=2e-2)
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    from diffusers import AutoencoderTiny
+
+    return AutoencoderTiny.from_pretrained(WEIGHTS / "prior" / "vae", torch_dtype=torch.float32)
+
+
+@torch.no_grad()
+def test_the_vae_keeps_29_decibels(autoencoder):
+    x = world.render(world.sample(256, loop.generator("held", "vae"), with_held_out=True))
+    z = autoencoder.encode(x * 2 - 1).latents * autoencoder.config.scaling_factor
+    y = (autoencoder.decode(z / autoencoder.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+    assert -10 * (x - y).square().mean().log10() >= 29
+    assert z.std() == pytest.approx(1, abs=0.05)
+
+
+def test_the_judge_sees_what_is_there(autoencoder):
+    found = judge.measure(Judge().detector, autoencoder, n=300)
+    assert found["clean/binding"] >= 0.97
+    assert found["reconstructed/binding"] >= 0.93
+    assert found["refuses_misdrawn"] >= 0.7
+
+
+def test_blip2_tells_right_from_wrong_binding(autoencoder):
+    from referee_blip2.model import Blip2
+
+    found = blip2.measure(Blip2.load(WEIGHTS / "blip2"), autoencoder)
+    for kind in ("clean", "augmented"):
+        for loss in ("itm", "caption"):
+            assert found[f"{kind}/{loss}_swapped"] >= 0.97, (kind, loss, found)
+
+
+def test_clip_finds_the_caption_among_a_hundred(tmp_path):
+    metrics = json.loads((WEIGHTS / "metrics.json").read_text())
+    assert metrics["clip"]["retrieval_of_100"] > 0.5  # chance is .01
+
+
+def test_a_vae_batch_has_a_loss_that_falls_to_zero_at_the_truth():
+    x = torch.rand(2, 3, 64, 64, generator=generator()) * 2 - 1
+    assert vae.reconstruction_loss(x, x, 0.3) == 0
+    assert vae.reconstruction_loss(-x, x, 0.3) > 0.1
+
+
+def test_wanted_reads_as_a_sentence():
+    three = Wanted((Thing(0, 0), Thing(4, 3, 1), Thing(7, 6)))
+    assert str(three) == "a red circle, an orange striped star and a black ring"
