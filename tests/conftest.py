@@ -1,4 +1,4 @@
-"""For all tests: one thread, so that results and times do not hang on the machine; no model hub, as no test needs it."""
+"""For all tests: one thread, so that results and times do not hang on the machine; no model hub, as none needs it."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import isfinite
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -16,15 +17,15 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: list[float], width: int = 32) -> str:
-    """A curve in block characters, lowest to highest.
+    """A curve in block characters, lowest to highest; blank where a value is not finite.
 
     >>> sparkline([0.0, 0.5, 1.0], width=3)
     '▁▅█'
     """
     picked = [values[i * len(values) // width] for i in range(width)] if len(values) > width else values
-    low, high = min(picked), max(picked)
-    span = (high - low) or 1.0
-    return "".join(BARS[1 + round(7 * (v - low) / span)] for v in picked)
+    finite = [v for v in picked if isfinite(v)] or [0.0]
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    return "".join(BARS[1 + round(7 * (v - low) / span)] if isfinite(v) else BARS[0] for v in picked)
 
 
 class Display:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,10 @@ def drain(
 
 
 def numbers(step: Step) -> dict[str, Any]:
-    """A step as plain numbers, one list entry per seed: a line of metrics.jsonl."""
+    """A step as plain numbers, one list entry per seed, None where not finite: a line of metrics.jsonl."""
 
     def plain(table: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {name: values.tolist() for name, values in table.items()}
+        return {name: [v if isfinite(v) else None for v in values.tolist()] for name, values in table.items()}
 
     return {
         "step": step.k,
@@ -250,4 +251,6 @@ def from_pillow(image: str | Path | Pillow.Image) -> Image:
             image.load()
         except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
             raise OptionError(f"{image} cannot be read as a picture: {error}.") from error
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        image = Pillow.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255

@@ -79,7 +79,7 @@ def parse(text: str) -> Schedule:
     (True, True)
     """
     if re.fullmatch(_NUMBER, text.strip()):
-        return _finite(text, constant(float(text)))
+        return _finite(text, constant(float(text.strip())))  # strip knows blanks that float does not
     position = 0
 
     def take(pattern: str, expected: str) -> str:

@@ -71,4 +71,5 @@ def test_sparklines(values: list[float], width: int, curve: str) -> None:
 
 
 def test_a_curve_with_a_gap_is_still_drawn() -> None:
-    assert len(sparkline([1.0, float("nan"), 2.0, float("inf")])) == 4
+    assert sparkline([1.0, float("nan"), 2.0, float("inf")]) == "▁ █ "
+    assert sparkline([float("nan")]) == " "

@@ -168,9 +168,9 @@ WRONG: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 def test_a_wrong_loss_is_named(wrong: str) -> None:
     loss, text = WRONG[wrong]
     z = latent().requires_grad_()
+    x, plan = ToyPrior().decode(z), ViewPlan(SEEDS, 0, 1, 10, None)
     with pytest.raises(PluginError, match=f"'fred' gave a loss of .*{text}.*expected \\(2,\\)"):
-        plan = ViewPlan(SEEDS, 0, 1, 10, None)
-        referee_gradient(loss, 8, ToyPrior().decode(z), z, plan, keep_graph=False, name="fred")
+        referee_gradient(loss, 8, x, z, plan, keep_graph=False, name="fred")
 
 
 def test_resize_keeps_a_flat_colour_and_the_right_size() -> None:

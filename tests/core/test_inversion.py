@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -176,7 +177,7 @@ def test_whole_runs_are_algorithm_1_by_hand(update: str) -> None:
 
 def test_image_is_decoded_from_the_latent_before_the_step() -> None:
     steps = play([Seat("a", Fond())])
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         torch.testing.assert_close(after.image, ToyPrior().decode(before.z))
 
 

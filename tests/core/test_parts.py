@@ -175,7 +175,7 @@ def test_what_only_assembly_can_see_is_still_seen_before_a_factory_is_called(lay
 
 def test_a_library_that_is_missing_is_named() -> None:
     settings, registry, _ = table(referees=[{"name": "needy"}])
-    with pytest.raises(PluginError, match="'needy' needs no_such_library_at_all .*pip install no_such_library_at_all"):
+    with pytest.raises(PluginError, match=r"'needy' needs no_such_library_at_all .*pip install no_such_library_at_all"):
         assemble(check(settings, registry))
 
 

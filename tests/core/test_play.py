@@ -94,8 +94,9 @@ def interrupted(script: list[list[float]], at: int, n: int = 1) -> tuple[Any, li
 
 
 def test_ctrl_c_leaves_the_best_picture() -> None:
-    # The losses of step k are those of the latent that step k - 1 left: the 1.0 of step 3 speaks for step 2.
-    result, seen = interrupted([[5.0], [4.0], [3.0], [1.0], [2.0], [6.0]], at=5)
+    # The losses of step k are those of the latent that step k - 1 left: the 1.0 of step 3 speaks for step 2, and the
+    # 0.5 of step 0 for the noise that it all began with, which is nobody's picture.
+    result, seen = interrupted([[0.5], [4.0], [3.0], [1.0], [2.0], [6.0]], at=5)
     assert not result.complete
     assert len(result.history) == 6
     assert torch.equal(result.z, seen[2].z)
@@ -156,6 +157,18 @@ def test_numbers_are_plain() -> None:
     assert (last["losses"], last["agreement"], last["sat_out"]) == ({}, None, {})
 
 
+def test_numbers_that_are_not_finite_are_left_open() -> None:
+    class Lost(ToyReferee):
+        def read(self, prompt: Prompt) -> Callable[[Views], Losses]:
+            return lambda views: views.sum((1, 2, 3)) * torch.tensor([math.nan, 1.0])
+
+    history = generate("red", parts_of(ToyPrior(), [Lost()], rules=RULES, size=(8, 8)), n=2).history
+    first = json.loads(json.dumps(history, allow_nan=False))[0]
+    assert first["losses"]["Lost"][0] is None
+    assert first["losses"]["Lost"][1] > 0
+    assert first["sat_out"] == {"Lost": [True, False]}
+
+
 @pytest.mark.parametrize("n", [0, -1])
 def test_at_least_one_picture(n: int) -> None:
     for draw in (generate, sample):
@@ -196,12 +209,15 @@ def test_scores_are_the_referees_own_losses(tmp_path: Path) -> None:
         assert score(image, "green", seats) == pytest.approx({"small": 0, "large": 0}, abs=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "LA", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "CMYK", "I;16", "I"])
 def test_pictures_of_any_kind_are_read(mode: str) -> None:
-    image = Image.new("RGB", (4, 2), "white")
-    image = Image.new("I;16", (4, 2), 65535) if mode == "I;16" else image.convert(mode)
-    assert from_pillow(image).shape == (1, 3, 2, 4)
-    assert from_pillow(image).min() > 0.99
+    grey = 100 * 257 if mode.startswith("I") else 100  # those hold 16 bits
+    image = (
+        Image.new(mode, (4, 2), grey) if mode.startswith("I") else Image.new("RGB", (4, 2), (100,) * 3).convert(mode)
+    )
+    x = from_pillow(image)
+    assert x.shape == (1, 3, 2, 4)
+    torch.testing.assert_close(x * 255, torch.full_like(x, 100.0), rtol=0, atol=2.01)  # a palette has no 100
 
 
 def test_pillow_and_back_is_exact() -> None:

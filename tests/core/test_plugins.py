@@ -15,7 +15,7 @@ from referee.errors import PluginError
 from referee.hooks import Spec, hookimpl
 from referee.plugins import ENVIRONMENT, KINDS, Registry, discover
 
-GOOD = '''
+GOOD = """
 from referee.hooks import Spec, ZooSpec, hookimpl
 
 SEEN = []
@@ -27,7 +27,7 @@ def referee_referees(register):
 @hookimpl
 def referee_step(step):
     SEEN.append(step)
-'''
+"""
 
 BROKEN: dict[str, tuple[str, str]] = {
     "import": ("import no_such_library_at_all", "ModuleNotFoundError: No module named 'no_such_library_at_all'"),
@@ -180,7 +180,10 @@ def test_blocked_plugins_are_not_imported_and_say_why(arguments: Any, reason: st
 def test_the_allow_list_allows(allowed: str, install: Install) -> None:
     install("other2", GOOD)
     registry = discover(found=install("hello", GOOD), environment={ENVIRONMENT: allowed})
-    assert {name: status for name, (status, _) in statuses(registry).items()} == {"hello": "active", "other2": "blocked"}
+    assert {name: status for name, (status, _) in statuses(registry).items()} == {
+        "hello": "active",
+        "other2": "blocked",
+    }
 
 
 def test_blocking_one_leaves_the_others(install: Install) -> None:

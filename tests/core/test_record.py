@@ -36,6 +36,14 @@ def test_a_file_is_written_whole_and_nothing_beside_it(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_who_reads_the_old_file_is_not_disturbed(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    write_whole(path, b"old")
+    with path.open("rb", buffering=0) as reader:
+        write_whole(path, b"another")  # a new file under the old name, not new bytes in the old file
+        assert reader.read() == b"old"
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,7 +70,20 @@ def test_a_file_where_a_folder_should_be_is_an_output_error(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-HOSTILE = ["../../etc/passwd", "/", "..", ".", "C:\\con", "a\0b", "\u202eevil", "日本", "-rf", "~", "$(reboot)", "a/./b"]
+HOSTILE = [
+    "../../etc/passwd",
+    "/",
+    "..",
+    ".",
+    "C:\\con",
+    "a\0b",
+    "\u202eevil",
+    "日本",
+    "-rf",
+    "~",
+    "$(reboot)",
+    "a/./b",
+]
 
 
 @pytest.mark.parametrize("prompt", HOSTILE)
@@ -158,7 +179,11 @@ def test_the_strip_shows_each_picture_at_its_place(tmp_path: Path) -> None:
     frames = {k: [Image.new("RGB", (8, 8), colour) for colour in row] for k, row in colours.items()}
     sheet = strip(frames, ["seed 0", "seed 1"], cell=20)
     assert sheet.size == (70 + 2 * 22, 16 + 2 * 22)
-    at = {(column, row): sheet.getpixel((70 + column * 22 + 10, 16 + row * 22 + 10)) for column in (0, 1) for row in (0, 1)}
+    at = {
+        (column, row): sheet.getpixel((70 + column * 22 + 10, 16 + row * 22 + 10))
+        for column in (0, 1)
+        for row in (0, 1)
+    }
     assert at == {(0, 0): (255, 255, 255), (0, 1): (0, 0, 0), (1, 0): (255, 0, 0), (1, 1): (0, 0, 255)}
     write_strip(tmp_path / "evolution.png", sheet)
     with Image.open(tmp_path / "evolution.png") as read:

@@ -60,6 +60,7 @@ def test_a_dumped_field_reads_back(schedule: Schedule) -> None:
     [
         ("2", constant(2)),
         (" -.5e-3 ", constant(-0.0005)),
+        ("3\x1f", constant(3)),
         ("constant(2)", constant(2)),
         ("cosine(1,0.5)", cosine(1, 0.5)),
         (" linear ( 1 , +0. ) ", linear(1, 0)),

@@ -22,12 +22,12 @@ def broken(content: bytes, folder: Path) -> str:
     """The message, less the file's name, that a file of this content is refused with; empty if it is not."""
     path = folder / "model.safetensors"
     path.write_bytes(content)
+    before, after = f"{path} is not a whole safetensors file: ", f". {MEND}"
     try:
         check_safetensors(path, mend=MEND)
     except WeightsError as error:
-        assert str(error).startswith(f"{path} is not a whole safetensors file: ")
-        assert str(error).endswith(MEND)
-        return str(error).removeprefix(f"{path} is not a whole safetensors file: ").removesuffix(f". {MEND}")
+        found = str(error).removeprefix(before).removesuffix(after)
+        return found if str(error) == before + found + after else f"no such message: {error}"
     return ""
 
 
@@ -70,7 +70,7 @@ def header(content: object) -> bytes:
     ],
 )
 def test_what_is_no_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
-    assert broken(content, tmp_path)
+    assert "no such message" not in (broken(content, tmp_path) or "no such message")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

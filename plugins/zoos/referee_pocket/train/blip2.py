@@ -1,16 +1,18 @@
 """The pocket BLIP-2: transformers' Blip2ForImageTextRetrieval at small size, with the caption head it lacks.
 
-Three stages, since a vision transformer of 64 tokens learns nothing about shapes from a sentence per picture:
+Four stages, since a vision transformer of 64 tokens learns nothing about shapes from a sentence per picture:
 1. the vision tower alone learns, cell by cell, what covers each of its patches (a head that is thrown away);
 2. everything together: captions, matching, contrast;
 3. the vision tower rests, its output is computed once for many pictures, and the Q-Former learns what is hard:
-   to refuse captions that give one thing the other's colour, and pictures in which a thing is mis-drawn.
+   to refuse captions that give one thing the other's colour, and pictures in which a thing is mis-drawn;
+4. everything together again, at a lower rate.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -29,7 +31,7 @@ from referee_pocket.train.tokens import CONTEXT, bert_tokenizer
 from referee_pocket.words import COLOURS, SHAPES, TEXTURES, Thing, Wanted
 
 BATCH = 48
-STEPS = {"see": 2400, "read": 1500, "bind": 3400}
+STEPS = {"see": 2400, "read": 1500, "bind": 3400, "polish": 1500}
 FEATURES = 24_000
 """Pictures whose vision features stage 3 is taught with."""
 
@@ -148,7 +150,7 @@ def text_losses(
 
 
 def train(work: Path, out: Path) -> dict[str, float]:
-    """All three stages; saves to ``out/blip2``."""
+    """All stages; saves to ``out/blip2``."""
     torch.manual_seed(3)
     taught = Taught(build())
     model = taught.model
@@ -169,15 +171,24 @@ def train(work: Path, out: Path) -> dict[str, float]:
 
     fit("blip2-read", taught, read, steps=STEPS["read"], lr=1.2e-3, work=work, decay=0.995)
     model.network.vision_model.requires_grad_(False)
-    blocks, spoiled, embeds = features(model, vae)
+    bank = cache(lambda: features(model, vae))  # not before it is needed: a resumed training may be past it
 
     def bind(step: int, draw: Generator) -> Tensor:
         choose = chance(draw)
+        blocks, spoiled, embeds = bank()
         picked = torch.randint(FEATURES, (BATCH,), generator=draw)
         captions = [world.caption(blocks[i // 500], i % 500, choose) for i in picked.tolist()]
         return text_losses(model, embeds[picked].float().to(DEVICE), captions, choose, spoiled[picked])
 
     fit("blip2-bind", model, bind, steps=STEPS["bind"], lr=1.2e-3, work=work, decay=0.998)
+    model.network.vision_model.requires_grad_(True)
+
+    def polish(step: int, draw: Generator) -> Tensor:
+        scenes, captions = captioned(BATCH, draw)
+        x, _, spoiled = bent_pictures(scenes, draw, vae)
+        return text_losses(model, model.vision(model.normalise(x)), captions, chance(draw), spoiled)
+
+    fit("blip2-polish", model, polish, steps=STEPS["polish"], lr=6e-4, work=work, decay=0.998)
     model.cpu().half().save(out / "blip2")
     return measure(Blip2.load(out / "blip2"), vae.cpu())
 
@@ -197,6 +208,14 @@ def pictures(
     return torch.where(keep.to(x.device), x, views), torch.where(keep, masks, places)
 
 
+def bent_pictures(scenes: world.Scenes, draw: Generator, vae: AutoencoderTiny) -> tuple[Tensor, Tensor, Tensor]:
+    """`pictures` of scenes whose things are bent, with one in seven a fake; and which pictures that spoils."""
+    bent = replace(scenes)
+    shapes, names = bend(bent, draw, fakes=0.15)
+    spoiled = ((names == NONE) & bent.present).any(1)
+    return *pictures(bent, draw, vae, shapes), spoiled
+
+
 @torch.no_grad()
 def features(model: Blip2, vae: AutoencoderTiny) -> tuple[list[world.Scenes], Tensor, Tensor]:
     """Scenes in blocks of 500, which of their pictures are spoiled, and vision features in half precision."""
@@ -204,10 +223,8 @@ def features(model: Blip2, vae: AutoencoderTiny) -> tuple[list[world.Scenes], Te
     for block in range(FEATURES // 500):
         draw = generator("blip2", "features", block)
         blocks.append(world.sample(500, draw))
-        bent = replace(blocks[-1])
-        shapes, names = bend(bent, draw, fakes=0.15)
-        spoiled.append(((names == NONE) & bent.present).any(1))
-        x, _ = pictures(bent, draw, vae, shapes)
+        x, _, bad = bent_pictures(blocks[-1], draw, vae)
+        spoiled.append(bad)
         parts += [model.vision(model.normalise(part)).half().cpu() for part in x.split(100)]
     return blocks, torch.cat(spoiled), torch.cat(parts)
 

@@ -20,7 +20,7 @@ from referee_pocket.train.data import chance, texts
 from referee_pocket.train.loop import DEVICE, fit, generator
 
 SCENES = 60_000
-CYCLES = {"prior": (4200, 1.2e-3), "prior-again": (5000, 1.0e-3)}
+CYCLES = {"prior": (4200, 1.2e-3), "prior-again": (3500, 1.0e-3)}
 """Steps and highest learning rate of each cycle; a second one draws the shapes better."""
 BATCH = 48
 DROP = 0.12
