@@ -215,14 +215,14 @@ def _registry(block: list[str] | None, no_plugins: bool, files: list[Path] | Non
 def _settings(
     registry: Registry, config: Path | None, zoo: str | None, preset: str | None, sets: list[str] | None, **flags: Any
 ) -> Settings:
-    """All layers in order: the preset of the zoo, the config file, --set, flags."""
-    from referee.settings import NO_ZOO, build, flag_layer, merge, parse_set, read_toml
+    """All layers in order: the preset of the zoo, the config file, --set, flags. A run's record needs no preset."""
+    from referee.settings import NO_ZOO, RECORD, build, flag_layer, merge, parse_set, read_toml
     from referee.settings import preset as read_preset
 
     file = read_toml(config) if config else {}
     said = reduce(merge, (parse_set(text) for text in sets or ()), file)
-    named = zoo or str(said.get("zoo", NO_ZOO if config else "pocket"))
-    name = preset or (registry.find("zoo", named).preset if named != NO_ZOO and config is None else None)
+    named = zoo or str(said.get("zoo", "pocket"))
+    name = preset or (registry.find("zoo", named).preset if named != NO_ZOO and RECORD not in file else None)
     base = read_preset(name, registry) if name else {}
     return build([base, said, {"zoo": named}, flag_layer(**flags)])
 

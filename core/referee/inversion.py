@@ -128,7 +128,7 @@ def invert(
         image, agreed = x.detach(), None
         with torch.no_grad():
             if rows:
-                push = rules.referee_weight(u) * balancer(rows, shares, pull)
+                push, _ = _usable(rules.referee_weight(u) * balancer(rows, shares, pull))
                 agreed = balance.agreement(rows, shares)
                 if (deviation := rules.gradient_noise(u)) > 0:
                     push = push + deviation * normal(seeds, k, "gradient noise", tuple(z.shape[1:])).to(z.device)

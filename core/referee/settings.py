@@ -27,6 +27,8 @@ Layer = dict[str, Any]
 
 MAX_SIDE = 4096
 MAX_IMAGES = 64
+RECORD = "run"
+"""The table in which a run's record says what is no setting: prompt, versions. A file that has it is complete."""
 NO_ZOO = "none"
 """What is written where no zoo is meant, as TOML has no null."""
 
@@ -97,6 +99,7 @@ def build(layers: Iterable[Layer]) -> Settings:
     merged: Layer = {}
     for layer in layers:
         merged = merge(merged, layer)
+    merged.pop(RECORD, None)
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -179,7 +182,6 @@ def read_toml(path: str | Path) -> Layer:
         raise OptionError(f"--config {path}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number of 5000 digits, 1000 brackets
         raise OptionError(f"--config {path} is not TOML: {error}.") from error
-    layer.pop("run", None)  # what a run says of itself: prompt, versions, hashes
     return layer
 
 
