@@ -22,10 +22,12 @@ SIZE = 64
 """Pixels a side."""
 SLOTS = 3
 """Things a scene can hold."""
-RADII = {1: (12.0, 18.0), 2: (11.0, 15.0), 3: (9.0, 11.5)}
+RADII = {1: (13.0, 18.0), 2: (12.0, 15.5), 3: (9.5, 12.0)}
 """Range of a thing's radius in pixels, by the number of things."""
 COUNTS = (0.18, 0.67, 0.15)
 """Shares of scenes with one, two and three things."""
+OUTLINE = 1.4
+"""Pixels of plain colour around a textured thing: white patches would melt into the ground and spoil its shape."""
 TEXTURE_SHARES = (0.4, 0.2, 0.2, 0.2)
 RGB = (
     torch.tensor(
@@ -154,17 +156,19 @@ def render(scenes: Scenes, atlas: Float[Tensor, "k a a"] | None = None) -> Float
     """
     image = F.interpolate(scenes.corners, (SIZE, SIZE), mode="bilinear", align_corners=True)
     patterns = _patterns()
-    covers = cover(scenes, atlas)
+    covers, insides = cover(scenes, atlas), cover(scenes, atlas, inset=OUTLINE)
     for slot in range(SLOTS):
         ink = (RGB[scenes.colour[:, slot]] + scenes.tint[:, slot]).clamp(0, 1)[:, :, None, None]
-        white = patterns[scenes.texture[:, slot], None]
+        white = patterns[scenes.texture[:, slot], None] * insides[:, slot, None]
         image = image + covers[:, slot, None] * (ink + white * (1 - ink) - image)
     return image
 
 
 @torch.no_grad()
-def cover(scenes: Scenes, atlas: Float[Tensor, "k a a"] | None = None) -> Float[Tensor, "n 3 64 64"]:
-    """How much of each pixel each slot's thing covers, in [0, 1]."""
+def cover(
+    scenes: Scenes, atlas: Float[Tensor, "k a a"] | None = None, inset: float = 0.0
+) -> Float[Tensor, "n 3 64 64"]:
+    """How much of each pixel each slot's thing covers, in [0, 1]; less a rim of ``inset`` pixels."""
     axis = torch.arange(SIZE) + 0.5
     pixels = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
     layers = []
@@ -173,7 +177,7 @@ def cover(scenes: Scenes, atlas: Float[Tensor, "k a a"] | None = None) -> Float[
         grid = (pixels - scenes.centre[:, slot, None, None]) / radius[..., None] / ATLAS_EXTENT
         lookup = (shape_atlas() if atlas is None else atlas)[scenes.shape[:, slot], None]
         distance = F.grid_sample(lookup, grid, align_corners=False, padding_mode="border")[:, 0]
-        layers.append((0.5 - distance * radius).clamp(0, 1) * scenes.present[:, slot, None, None])
+        layers.append((0.5 - distance * radius - inset).clamp(0, 1) * scenes.present[:, slot, None, None])
     return torch.stack(layers, 1)
 
 
@@ -225,7 +229,7 @@ def _outline(name: str) -> list[tuple[float, float]]:
     if name == "star":
         return around(10, (1.05, 0.44))
     if name == "cross":
-        a, b = 0.32, 0.95
+        a, b = 0.35, 0.95
         return [
             (-a, -b),
             (a, -b),

@@ -31,7 +31,7 @@ from referee_pocket.train.tokens import CONTEXT, bert_tokenizer
 from referee_pocket.words import COLOURS, SHAPES, TEXTURES, Thing, Wanted
 
 BATCH = 48
-STEPS = {"see": 2400, "read": 1500, "bind": 3400, "polish": 1500}
+STEPS = {"see": 5000, "read": 1500, "bind": 3400, "polish": 2000}
 FEATURES = 24_000
 """Pictures whose vision features stage 3 is taught with."""
 

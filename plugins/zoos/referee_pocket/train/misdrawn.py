@@ -39,7 +39,7 @@ def _atlas(draw: Generator) -> tuple[Tensor, Tensor]:
     names = torch.randint(8, (WOBBLY,), generator=draw)
     other = (names + torch.randint(1, 8, (WOBBLY,), generator=draw)) % 8
     share = 0.12 * torch.rand(WOBBLY, 1, 1, generator=draw)
-    wobbly = bent((1 - share) * true[names] + share * true[other], 0.10, draw)
+    wobbly = bent((1 - share) * true[names] + share * true[other], 0.13, draw)
     a = torch.randint(8, (FAKE,), generator=draw)
     b = (a + torch.randint(1, 8, (FAKE,), generator=draw)) % 8
     share = 0.38 + 0.24 * torch.rand(FAKE, 1, 1, generator=draw)

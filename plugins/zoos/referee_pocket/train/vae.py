@@ -19,7 +19,7 @@ from referee_pocket import world
 from referee_pocket.train.loop import DEVICE, fit, generator
 
 CHANNELS = 8
-STEPS = 7000
+STEPS = 8000
 BATCH = 8
 
 
