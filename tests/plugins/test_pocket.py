@@ -176,6 +176,8 @@ def test_a_verdict_needs_every_attribute():
     swapped = verdict(found("a red striped star", "a blue circle"), wanted)
     assert not swapped.binding
     assert swapped.attributes == pytest.approx(4 / 6)
+    assert swapped.swapped
+    assert not verdict(found("a red star", "a blue circle"), parse("a red circle and a cyan star")).swapped
     extra = verdict(found("a red circle", "a blue striped star", "a cyan ring"), wanted)
     assert extra.binding
     assert not extra.exact

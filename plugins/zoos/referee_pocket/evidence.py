@@ -63,6 +63,7 @@ class Scorer:
         verdict = self.judge.score(image, prompt)[0]
         record: dict[str, Any] = {
             "binding": verdict.binding, "attributes": verdict.attributes, "exact": verdict.exact,
+            "swapped": verdict.swapped,
             "relation": verdict.relation, "seen": [str(found) for found in verdict.found],
         }  # fmt: skip
         plan = ViewPlan([seed], 10**6, self.views, self.views, self.parts.augmentation)
@@ -136,6 +137,7 @@ def table(out: Path) -> None:
     relations = any(r["relation"] is not None for rows in by_method.values() for r in rows)
     columns = {
         "binding": "all attributes right", "attributes": "share of attributes", "exact": "exact count",
+        "swapped": "mis-bound",
         **({"relation": "relation right"} if relations else {}),
         "itm_plain": "ITM plain", "itm_augmented": "ITM augmented", "cg_plain": "caption plain",
         "cg_augmented": "caption augmented", "cpu_seconds": "CPU s / picture",
@@ -148,7 +150,7 @@ def table(out: Path) -> None:
 
 
 def _cell(values: list[float], column: str) -> str:
-    if column in ("binding", "exact", "relation", "attributes"):
+    if column in ("binding", "exact", "swapped", "relation", "attributes"):
         error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
         return f"{fmean(values):.2f} ± {error:.2f}"
     return f"{fmean(values):.1f}" if column == "cpu_seconds" else f"{fmean(values):.2f}"

@@ -8,8 +8,9 @@ halves, blobs and crosses between two shapes were shown to it under that name.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import torch
@@ -73,6 +74,7 @@ class Verdict:
         binding: every wanted thing is there with all its attributes (others may be there too).
         attributes: share of the wanted attributes that are right, in the best assignment.
         exact: as many things as wanted.
+        swapped: two kinds of attribute are all there, but paired otherwise: mis-bound, not missing.
         relation: the first lies to the second as asked; None if nothing was asked.
     """
 
@@ -80,6 +82,7 @@ class Verdict:
     binding: bool
     attributes: float
     exact: bool
+    swapped: bool
     relation: bool | None
 
 
@@ -157,7 +160,20 @@ def verdict(found: tuple[Found, ...], wanted: Wanted) -> Verdict:
         binding=all(n == 3 for n in right),
         attributes=sum(right) / (3 * len(right)),
         exact=len(found) == len(wanted.things),
+        swapped=_swapped([f.thing for f in found], list(wanted.things)),
         relation=relation,
+    )
+
+
+def _swapped(seen: list[Thing], wanted: list[Thing]) -> bool:
+    def values(things: list[Thing], *kinds: str) -> Counter[tuple[int, ...]]:
+        return Counter(tuple(getattr(thing, kind) for kind in kinds) for thing in things)
+
+    return any(
+        values(seen, a) == values(wanted, a)
+        and values(seen, b) == values(wanted, b)
+        and values(seen, a, b) != values(wanted, a, b)
+        for a, b in combinations(("colour", "shape", "texture"), 2)
     )
 
 

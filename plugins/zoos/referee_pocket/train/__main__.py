@@ -25,7 +25,7 @@ app = typer.Typer(pretty_exceptions_enable=False)
 
 @app.command(help=__doc__)
 def main(
-    part: Annotated[str, typer.Argument(help="all, pack, or one of " + ", ".join(PARTS))],
+    part: Annotated[str, typer.Argument(help="all, pack, see (BLIP-2's first stage), or one of " + ", ".join(PARTS))],
     out: Annotated[Path, typer.Option(help="Where the weights go.")] = WEIGHTS,
     work: Annotated[Path, typer.Option(help="Where checkpoints of the trainings are kept.")] = Path("training"),
     threads: Annotated[int, typer.Option(help="Of a CPU training.")] = 1,
@@ -35,7 +35,7 @@ def main(
         everything(out, work, threads)
     elif part == "pack":
         pack(out)
-    elif part in PARTS:
+    elif part in (*PARTS, "see"):
         one(part, out, work, threads)
     else:
         raise typer.BadParameter(f"'{part}' is none of all, pack, {', '.join(PARTS)}")
@@ -48,6 +48,11 @@ def one(part: str, out: Path, work: Path, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    if part == "see":
+        from referee_pocket.train import blip2
+
+        blip2.see(work)
+        return
     began = time.monotonic()
     measured = importlib.import_module(f"referee_pocket.train.{part}").train(work, out)
     measured["minutes"] = (time.monotonic() - began) / 60
@@ -56,7 +61,7 @@ def one(part: str, out: Path, work: Path, threads: int) -> None:
 
 
 def everything(out: Path, work: Path, threads: int) -> None:
-    """The five trainings in two lanes: the prior listens to CLIP and paints for the VAE, the others follow."""
+    """The trainings in two lanes: the prior needs VAE and CLIP, BLIP-2 from its second stage on the VAE."""
     work.mkdir(parents=True, exist_ok=True)
 
     def start(part: str) -> subprocess.Popen[bytes]:
@@ -68,11 +73,12 @@ def everything(out: Path, work: Path, threads: int) -> None:
         if any(codes):
             raise SystemExit("A training failed; its output is above. Run the same command to go on.")
 
-    wait(start("vae"), start("clip"))
+    vae = start("vae")
+    wait(start("clip"))
+    wait(start("see"), vae)
     blip2 = start("blip2")
     wait(start("prior"))
-    judge = start("judge")
-    wait(blip2, judge)
+    wait(start("judge"), blip2)
     collect(out, work)
     pack(out)
 

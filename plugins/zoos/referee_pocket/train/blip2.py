@@ -149,18 +149,24 @@ def text_losses(
     return matching + 0.5 * speaking + 0.25 * contrast
 
 
-def train(work: Path, out: Path) -> dict[str, float]:
-    """All stages; saves to ``out/blip2``."""
+def see(work: Path) -> Taught:
+    """The first stage, which needs no other model."""
     torch.manual_seed(3)
     taught = Taught(build())
-    model = taught.model
 
-    def see(step: int, draw: Generator) -> Tensor:
+    def loss(step: int, draw: Generator) -> Tensor:
         scenes = world.sample(BATCH, draw)
         x, masks = pictures(scenes, draw)
-        return taught.cells.loss(model.vision(model.normalise(x)), scenes, masks)
+        return taught.cells.loss(taught.model.vision(taught.model.normalise(x)), scenes, masks)
 
-    fit("blip2-see", taught, see, steps=STEPS["see"], lr=2e-3, work=work, decay=0.995)
+    fit("blip2-see", taught, loss, steps=STEPS["see"], lr=2e-3, work=work, decay=0.995)
+    return taught
+
+
+def train(work: Path, out: Path) -> dict[str, float]:
+    """All stages; saves to ``out/blip2``."""
+    taught = see(work)
+    model = taught.model
     vae = AutoencoderTiny.from_pretrained(out / "prior" / "vae", torch_dtype=torch.float32).to(DEVICE)
 
     def read(step: int, draw: Generator) -> Tensor:
