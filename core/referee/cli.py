@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from referee.errors import OptionError, RefereeError
+from referee.errors import OptionError, RefereeError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,18 +41,29 @@ Referees = Annotated[
         "--referee",
         "-r",
         metavar="NAME[:key=value,...]",
-        help="A referee that plays; repeat for more. weight= and label= are yours, the rest are its options.",
+        help="A referee that plays; repeat for more. weight= and label= fit all, the rest are its own options: see "
+        "`referee plugins --json`. [dim]default: the preset's[/dim]",
     ),
 ]
-PriorOption = Annotated[str | None, typer.Option("--prior", metavar="NAME[:key=value,...]", help="The prior.")]
+PriorOption = Annotated[
+    str | None,
+    typer.Option("--prior", metavar="NAME[:key=value,...]", help="Keeps it real. [dim]default: the preset's[/dim]"),
+]
 Augment = Annotated[
     str | None,
-    typer.Option("--aug", metavar="NAME[:key=value,...]|none", help="The augmentation; 'none' scores the plain image."),
+    typer.Option(
+        "--aug",
+        metavar="NAME[:key=value,...]|none",
+        help="Makes the views; with 'none' the plain image is scored. [dim]default: the preset's[/dim]",
+    ),
 ]
 Zoo = Annotated[
     str | None, typer.Option("--zoo", metavar="NAME|none", help="The set of checkpoints. [dim]default: pocket[/dim]")
 ]
-Preset = Annotated[str | None, typer.Option("--preset", help="Settings by name. [dim]default: the zoo's own[/dim]")]
+Preset = Annotated[
+    str | None,
+    typer.Option("--preset", metavar="NAME", help="paper, released, or a zoo's. [dim]default: the zoo's own[/dim]"),
+]
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings from TOML; a run.toml repeats its run.")
 ]
@@ -68,7 +79,7 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where to write. [dim]default: runs/PROMPT-SEED[/dim]")
 ]
 Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, mps. [dim]default: a GPU if there is one[/dim]")
+    str | None, typer.Option("--device", help="A torch device. [dim]default: cuda if there is one, else cpu[/dim]")
 ]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, float16: of the models.")]
 Block = Annotated[
@@ -91,11 +102,13 @@ def generate(
     preset: Preset = None,
     config: Config = None,
     set_: Sets = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Iterations.")] = None,
-    views: Annotated[int | None, typer.Option("--views", help="Augmented views per step and referee.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Iterations. [dim]default: the preset's[/dim]")] = None,
+    views: Annotated[
+        int | None, typer.Option("--views", help="Views per step and referee. [dim]default: the preset's[/dim]")
+    ] = None,
     seed: Seed = None,
     n: Count = None,
-    size: Annotated[str | None, typer.Option("--size", metavar="HxW", help="Pixels, e.g. 64x96.")] = None,
+    size: Annotated[str | None, typer.Option("--size", metavar="HxW", help="Pixels, height first, e.g. 64x96.")] = None,
     out: Out = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -198,7 +211,13 @@ def _row(found: Plugin, registry: Registry) -> dict[str, Any]:
         "status": found.status,
         "reason": found.reason,
         "offers": [
-            {"kind": kind, "name": name, "summary": registry.summary(kind, name)} for kind, name in found.offers
+            {
+                "kind": kind,
+                "name": name,
+                "summary": registry.summary(kind, name),
+                "options": registry.options(kind, name),
+            }
+            for kind, name in found.offers
         ],
     }
 
@@ -209,7 +228,13 @@ def _registry(block: list[str] | None, no_plugins: bool, files: list[Path] | Non
     for text in block or ():
         if not text.startswith("no:") or len(text) == 3:
             raise OptionError(f"-p {text}: write -p no:NAME to leave a plug-in unloaded.")
-    return discover(enabled=not no_plugins, block=[text[3:] for text in block or ()], files=files or ())
+    names = [text[3:] for text in block or ()]
+    registry = discover(enabled=not no_plugins, block=names, files=files or ())
+    known = [plugin.name for plugin in registry.plugins]
+    for name in names:
+        if name not in known:
+            print(f"referee: -p no:{name}: there is no plug-in of that name. {nearest(name, known)}", file=sys.stderr)
+    return registry
 
 
 def _settings(
@@ -221,10 +246,12 @@ def _settings(
 
     file = read_toml(config) if config else {}
     said = reduce(merge, (parse_set(text) for text in sets or ()), file)
-    named = zoo or str(said.get("zoo", "pocket"))
+    asked = zoo or str(said.get("zoo", ""))
+    named = asked or "pocket"
     name = preset or (registry.find("zoo", named).preset if named != NO_ZOO and RECORD not in file else None)
     base = read_preset(name, registry) if name else {}
-    return build([base, said, {"zoo": named}, flag_layer(**flags)])
+    layer = merge(merge(base, said), {"zoo": asked or base.get("zoo", named)})
+    return build([layer, flag_layer(**flags, seeds=layer.get("seeds"))])
 
 
 def _run(prompt: str, settings: Settings, registry: Registry, out: Path | None, plain: bool = False) -> None:

@@ -100,7 +100,7 @@ def assemble(plan: Plan) -> Parts:
 
     Raises:
         OptionError: there is no prior to own the latent space, or the size or device does not fit.
-        PluginError: a factory failed with something other than a RefereeError.
+        PluginError: a factory needs a library that is not there.
     """
     from referee import balance
 
@@ -135,14 +135,16 @@ def _make(order: Order, place: Place) -> Any:
     try:
         return order.make(place)
     except ImportError as error:
+        library = (error.name or "").partition(".")[0]
+        mend = f" Try: pip install {library}" if library else ""
         raise PluginError(
-            f"'{order.part.name}' needs {error.name or 'a library'} that is not installed or does not import: {error}. "
-            f"Try: pip install {error.name or ''}"
+            f"'{order.part.name}' needs {library or 'a library'} that is not installed or does not import: "
+            f"{error}.{mend}"
         ) from error
 
 
 def device_name(wanted: str) -> str:
-    """A device of this machine by name; "auto" takes a GPU if there is one.
+    """A device of this machine by name; "auto" takes cuda if there is one. Nothing was tried on mps: it must be named.
 
     Raises:
         OptionError: there is no such device here.
@@ -150,9 +152,7 @@ def device_name(wanted: str) -> str:
     import torch
 
     if wanted == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

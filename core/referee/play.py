@@ -23,7 +23,7 @@ from referee.parts import Parts, assemble, check
 from referee.plugins import Registry, discover
 from referee.randomness import generators
 from referee.rules import Rules
-from referee.settings import Layer, build, preset
+from referee.settings import NO_ZOO, Layer, build, preset
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ def load(
     """Load a zoo's parts once, to play them as often as one likes.
 
     Args:
-        zoo: its name; its preset gives what is not said here.
+        zoo: its name; its preset gives what is not said here. "none" if the settings say it all.
         referees: names; by default the preset's.
         settings: a layer over the preset, in the shape of the TOML files, e.g. ``{"rules": {"steps": 80}}``.
         device: a torch device, or "auto".
@@ -82,7 +82,7 @@ def load(
     layer: Layer = {"zoo": zoo, "device": device}
     if referees is not None:
         layer["referees"] = [{"name": name} for name in referees]
-    base = preset(registry.find("zoo", zoo).preset, registry)
+    base = preset(registry.find("zoo", zoo).preset, registry) if zoo != NO_ZOO else {}
     return assemble(check(build([base, layer, dict(settings or {})]), registry))
 
 
@@ -139,7 +139,7 @@ def generate(
 def drain(
     prompt: Prompt, parts: Parts, seeds: Sequence[int], on_step: Callable[[Step], object] | None = None
 ) -> Result:
-    """Play all steps and decode the last latent; on Ctrl-C, the latent whose referees were most content."""
+    """Play all steps and decode the last latent; on Ctrl-C, the one of the least mean loss of those who played."""
     steps = invert(
         prompt, parts.seats, parts.prior, rules=parts.rules, augmentation=parts.augmentation, balancer=parts.balancer,
         seeds=seeds, size=parts.size, device=parts.device,
@@ -154,9 +154,9 @@ def drain(
             history.append(numbers(step))
             z = step.z
             if step.losses and before is not None:  # a step's losses are those of the latent before it
-                total = torch.stack(list(step.losses.values())).sum(0).nan_to_num(nan=torch.inf)  # NaN is never best
-                better = torch.ones_like(total, dtype=torch.bool) if least is None else total < least
-                least = total if least is None else torch.minimum(total, least)
+                mean = torch.stack(list(step.losses.values())).mean(0).nan_to_num(nan=torch.inf)  # NaN is never best
+                better = torch.ones_like(mean, dtype=torch.bool) if least is None else mean < least
+                least = mean if least is None else torch.minimum(mean, least)
                 best = before if best is None else torch.where(better[:, None, None, None], before, best)
             before = z
             if on_step:
@@ -222,7 +222,8 @@ def score(
         image: a file, a PIL image, or a (1, 3, H, W) tensor in [0, 1].
 
     Raises:
-        OptionError: the file is no picture.
+        OptionError: the file is no picture, or the tensor is not one image.
+        PluginError: a referee gave something other than one number.
 
     >>> from referee.testing import ToyReferee
     >>> score(torch.zeros(1, 3, 8, 8), "red", [Seat("toy", ToyReferee())])
@@ -230,8 +231,17 @@ def score(
     """
     prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
     x = (image if isinstance(image, Tensor) else from_pillow(image)).to(device)
+    if x.ndim != 4 or x.shape[:2] != (1, 3):
+        raise OptionError(f"One image is scored, a tensor (1, 3, H, W) in [0, 1]; this one is {tuple(x.shape)}.")
+    losses = {}
     with torch.no_grad():
-        return {s.name: s.referee.read(prompt)(resize(x, s.referee.input_size)).item() for s in seats}
+        for seat in seats:
+            found = seat.referee.read(prompt)(resize(x, seat.referee.input_size))
+            if found.shape != (1,):
+                shape = tuple(found.shape)
+                raise PluginError(f"'{seat.name}' gave a loss of shape {shape} for 1 view; expected (1,).")
+            losses[seat.name] = found.item()
+    return losses
 
 
 def to_pillow(x: Float[Tensor, "3 H W"]) -> Pillow.Image:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pluggy
+from pydantic import BaseModel
 
 from referee.errors import PluginError, nearest
 from referee.hooks import PROJECT, Hooks, Spec, ZooSpec
@@ -27,6 +29,7 @@ from referee.hooks import PROJECT, Hooks, Spec, ZooSpec
 Kind = Literal["referee", "prior", "augmentation", "balancer", "zoo"]
 KINDS: tuple[Kind, ...] = ("referee", "prior", "augmentation", "balancer", "zoo")
 ENVIRONMENT = "REFEREE_LOAD_PLUGINS"
+NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(slots=True)
@@ -61,7 +64,11 @@ class Registry:
             PluginError: there is no such file, or it failed.
         """
         path = Path(path)
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:  # a name too long, a folder that may not be looked into
+            raise PluginError(f"--plugin {path}: {error.strerror or error}.") from error
+        if not there:
             raise PluginError(f"--plugin {path}: there is no such file.")
 
         def load() -> object:
@@ -104,6 +111,12 @@ class Registry:
         def register(spec: Any) -> None:
             if not isinstance(spec, wanted):
                 raise TypeError(f"register() takes a {wanted.__name__}, not {type(spec).__name__}")
+            if not isinstance(spec.name, str) or not NAME.fullmatch(spec.name):
+                raise ValueError(f"{spec.name!r} is no name for a {kind}: use lower case, digits and dashes")
+            if spec.name in (other.name for other in specs):
+                raise ValueError(f"it offers two {kind}s called '{spec.name}'")
+            if kind != "zoo" and not (isinstance(spec.options, type) and issubclass(spec.options, BaseModel)):
+                raise TypeError(f"the options of '{spec.name}' must be a pydantic model, not {spec.options!r}")
             specs.append(spec)
 
         hook = getattr(self._manager.hook, f"referee_{kind}s")
@@ -124,6 +137,13 @@ class Registry:
         """Half a line on a part."""
         offers = self._offers[kind].get(name, [])
         return str(offers[0][1].summary) if offers else ""
+
+    def options(self, kind: Kind, name: str) -> dict[str, str]:
+        """A part's options by name, each with what it is; a zoo has none."""
+        offers = self._offers[kind].get(name, [])
+        if kind == "zoo" or not offers:
+            return {}
+        return {field: about.description or "" for field, about in offers[0][1].options.model_fields.items()}
 
     def find(self, kind: Kind, name: str) -> Any:
         """The spec of a part by name; ``distribution:name`` chooses between two of one name.

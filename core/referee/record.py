@@ -31,6 +31,7 @@ from referee.errors import OutputError
 from referee.plugins import Registry
 from referee.settings import NO_ZOO, Settings
 
+WRITTEN = ("run.toml", "picture-*.png", "metrics.jsonl", "evolution.png")
 LIBRARIES = ("vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia")
 
 
@@ -38,20 +39,23 @@ def choose_folder(out: Path | None, prompt: str, seed: int) -> Path:
     """Where a run will write: as asked, or a fresh folder under ``runs/`` named after prompt and seed. Makes nothing.
 
     Raises:
-        OutputError: it holds another run, is a file, or cannot be written to.
+        OutputError: it holds files of another run, is a file, or cannot be written to.
     """
     if out is None:
         base = Path("runs") / f"{slug(prompt)}-{seed}"
         out, count = base, 2
         while out.exists():
             out, count = base.with_name(f"{base.name}-{count}"), count + 1
-    if (out / "run.toml").exists():
-        raise OutputError(f"{out} holds another run. Choose another --out, or remove it.")
     above = out
-    while not above.exists() and above.parent != above:
-        above = above.parent
-    if not above.is_dir():
-        raise OutputError(f"--out {out}: {above} is a file, not a folder.")
+    try:
+        if found := next((path for pattern in WRITTEN for path in out.glob(pattern)), None):
+            raise OutputError(f"{out} holds another run ({found.name}). Choose another --out, or remove it.")
+        while not above.exists() and above.parent != above:
+            above = above.parent
+        if not above.is_dir():
+            raise OutputError(f"--out {out}: {above} is a file, not a folder.")
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise OutputError(f"--out {out}: {error.strerror or error}. Choose another --out.") from error
     if not os.access(above, os.W_OK | os.X_OK):
         raise OutputError(f"--out {out}: {above} cannot be written to. Choose another --out.")
     return out

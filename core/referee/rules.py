@@ -17,7 +17,7 @@ from referee.schedules import ScheduleField, constant, cosine
 class Rules(BaseModel):
     """How a latent is moved. Defaults are the paper's (arXiv 2402.16305, Algorithm 1 and appendix C)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     steps: int = Field(160, ge=1, description="I: iterations")
     tail: int = Field(10, ge=0, description="last iterations that follow the prior alone (none without a prior)")
@@ -53,7 +53,8 @@ class Rules(BaseModel):
     def _check(self) -> Self:
         if self.tail >= self.steps:
             raise ValueError(
-                f"tail ({self.tail}) leaves the referees no step of {self.steps}: make it smaller than steps"
+                f"tail ({self.tail}) leaves the referees no step of {self.steps}: "
+                "make it smaller than steps, for example --set rules.tail=0"
             )
         for name in ("lr", "prior_lr", "referee_weight", "prior_weight", "noise", "gradient_noise", "tail_noise"):
             schedule = getattr(self, name)

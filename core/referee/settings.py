@@ -39,7 +39,9 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(description="as listed by `referee plugins`; 'distribution:name' chooses between two of one name")
-    options: dict[str, Any] = Field(default_factory=dict, description="see `referee plugins` for each part's options")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="each part's own; listed by `referee plugins --json`"
+    )
 
 
 class RefereePart(Part):
@@ -65,7 +67,7 @@ class Settings(BaseModel):
     height: int = Field(64, ge=8, le=MAX_SIDE, multiple_of=8, description="pixels")
     width: int = Field(64, ge=8, le=MAX_SIDE, multiple_of=8, description="pixels")
     seeds: tuple[int, ...] = Field((0,), min_length=1, max_length=MAX_IMAGES, description="one picture each")
-    device: str = Field("auto", description="a torch device; auto takes a GPU if there is one")
+    device: str = Field("auto", description="a torch device; auto takes cuda if there is one")
     dtype: str = Field(
         "float32", pattern="^(float32|bfloat16|float16)$", description="of the models; the latent stays float32"
     )
@@ -76,7 +78,7 @@ class Settings(BaseModel):
     balancer: Part | None = Field(None, description="the rule that makes one direction of several gradients")
 
     @model_validator(mode="after")
-    def _names(self) -> Self:
+    def _check(self) -> Self:
         titles = [part.title for part in self.referees]
         if twice := {title for title in titles if titles.count(title) > 1}:
             raise ValueError(f"two referees are called '{min(twice)}': give each a label")
@@ -85,6 +87,8 @@ class Settings(BaseModel):
         for part in self.referees:
             if (least := part.weight.least) < 0:
                 raise ValueError(f"the weight of '{part.title}' falls to {least:g}: it must not be negative")
+        if self.rules.prior_weight.most == 0 and not any(part.weight.most > 0 for part in self.referees):
+            raise ValueError("nobody plays: name a referee, or give the prior a weight above 0 (rules.prior_weight)")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("the seeds repeat")
         return self
@@ -143,12 +147,14 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     sentences = []
     for found in error.errors():
         where = ".".join(str(part) for part in found["loc"])
+        owner: Any = model
+        for part in found["loc"][:-1]:
+            owner = _inner(owner, part)
+        known = owner.model_fields if owner is not None else {}
         if found["type"] == "extra_forbidden":
-            owner: Any = model
-            for part in found["loc"][:-1]:
-                owner = _inner(owner, part)
-            known = owner.model_fields if owner is not None else ()
             sentences.append(f"there is no '{where}'. {nearest(str(found['loc'][-1]), known)}")
+        elif found["type"] == "missing" and found["loc"][-1] in known:
+            sentences.append(f"'{where}' must be given: {known[found['loc'][-1]].description}")
         else:
             message = found["msg"].removeprefix("Value error, ")
             given = "" if isinstance(found["input"], (dict, list)) or not where else f" (given: {found['input']!r})"
@@ -279,8 +285,12 @@ def flag_layer(
     size: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    seeds: Any = None,
 ) -> Layer:
     """The command line's short flags as the last layer; None says nothing.
+
+    Args:
+        seeds: those of the layers below, not yet checked: n without seed counts on from the first of them.
 
     Raises:
         OptionError: n is below 1, or the size is not of the form HxW.
@@ -298,7 +308,8 @@ def flag_layer(
     if n is not None and not 1 <= n <= MAX_IMAGES:
         raise OptionError(f"-n {n}: ask for 1 to {MAX_IMAGES} pictures.")
     if seed is not None or n is not None:
-        first = seed or 0
+        below = seeds[0] if isinstance(seeds, list) and seeds and isinstance(seeds[0], int) else 0
+        first = below if seed is None else seed
         layer["seeds"] = list(range(first, first + (n or 1)))
     if size is not None:
         sides = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", size.lower())

@@ -7,7 +7,7 @@ told from a whole one in a millisecond, before anything is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from referee.errors import WeightsError
@@ -25,14 +25,21 @@ def check_folder(folder: str | Path, files: Iterable[str], *, mend: str) -> None
         WeightsError: naming the file and what is wrong with it.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not _is(Path.is_dir, folder, mend):
         raise WeightsError(f"There is no folder {folder}. {mend}")
     for name in files:
         path = folder / name
-        if not path.is_file():
+        if not _is(Path.is_file, path, mend):
             raise WeightsError(f"{path} is missing. {mend}")
         if path.suffix == ".safetensors":
             check_safetensors(path, mend=mend)
+
+
+def _is(question: Callable[[Path], bool], path: Path, mend: str) -> bool:
+    try:
+        return question(path)
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise WeightsError(f"{path}: {error.strerror or error}. {mend}") from error
 
 
 def check_safetensors(path: Path, *, mend: str) -> None:

@@ -23,7 +23,7 @@ class Options(BaseModel):
     (``_p``) are per view.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     affine_p: Share = Field(default=1.0, description="how often a view is rotated, shifted, scaled and sheared")
     rotation: float = Field(default=30.0, ge=0, le=180, description="degrees, either way")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -12,7 +13,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Options(BaseModel):
     """Which checkpoint, and how it pulls and samples."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(description="folder of a diffusers pipeline: unet/, vae/, text_encoder/, tokenizer/, ...")
     vae: str = Field(default="", description="folder of another VAE for the same latents, e.g. TAESD; '' for none")
@@ -23,6 +24,11 @@ class Options(BaseModel):
     t_max: Fraction = Field(default=0.95, description="noise levels stay below this fraction")
     sample_steps: int = Field(default=30, ge=1, description="DDIM steps of a plain sample")
     sample_cfg: float = Field(default=7.5, ge=0, description="guidance of a plain sample")
+
+    @field_validator("model", "vae")
+    @classmethod
+    def _at_home(cls, folder: str) -> str:
+        return expanduser(folder)  # after "model=" no shell does it
 
     @model_validator(mode="after")
     def _sane(self) -> Options:

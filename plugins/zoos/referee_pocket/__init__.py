@@ -37,7 +37,10 @@ def check_files() -> None:
     """
     mend = "Install the package again: pip install --force-reinstall vlm-referee"
     check_folder(WEIGHTS, [MANIFEST], mend=mend)
-    files = json.loads((WEIGHTS / MANIFEST).read_text(encoding="utf-8"))
+    try:
+        files = json.loads((WEIGHTS / MANIFEST).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{WEIGHTS / MANIFEST} is cut short or no JSON: {error}. {mend}") from error
     check_folder(WEIGHTS, files, mend=mend)
     for name, entry in files.items():
         if (size := (WEIGHTS / name).stat().st_size) != entry["bytes"]:
