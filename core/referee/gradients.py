@@ -77,7 +77,7 @@ def referee_gradient(
         name: of the referee, for errors.
 
     Raises:
-        PluginError: the referee gave something other than one differentiable number per view.
+        PluginError: the referee gave something other than one number per view, differentiable with respect to it.
     """
     image = resize(x, size)
     leaf = image.detach().requires_grad_()
@@ -91,7 +91,10 @@ def referee_gradient(
                 f"'{name}' gave a loss of shape {shape} for {len(portion)} views; "
                 f"expected ({len(portion)},), one differentiable number per view."
             )
-        pull += torch.autograd.grad(losses.sum() / plan.count, leaf)[0]
+        (g,) = torch.autograd.grad(losses.sum() / plan.count, leaf, allow_unused=True)
+        if g is None:
+            raise PluginError(f"'{name}' gave a loss that does not depend on the views: are they detached on the way?")
+        pull += g
         samples = torch.tensor([i for i, _ in portion], device=leaf.device)
         means.index_add_(0, samples, losses.detach().float() / plan.count)
     (g,) = torch.autograd.grad(image, z, pull, retain_graph=keep_graph)

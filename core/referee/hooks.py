@@ -59,7 +59,7 @@ class Spec:
         name: as typed, e.g. ``--referee NAME``; lower case, digits and dashes.
         summary: half a line for ``referee plugins``.
         factory: called once per run with the validated options and the place; may import what it likes.
-        options: a frozen pydantic model; its field descriptions are the help.
+        options: a frozen pydantic model; its field descriptions are the help: `referee plugins --json`.
         check: looks at the options before any model loads (files there, sizes sane); raises RefereeError.
     """
 
@@ -121,4 +121,4 @@ class Hooks:
 
     @hookspec
     def referee_step(self, step: Step) -> None:
-        """Observe each step of a run, after it: log it, draw it. What is returned is ignored."""
+        """Observe each step of the command's runs, after it: log it, draw it. What is returned is ignored."""

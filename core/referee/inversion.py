@@ -24,7 +24,7 @@ from torch import Tensor
 
 from referee import balance
 from referee.contract import Augmentation, Balancer, Image, Latent, Loss, Prior, Progress, Prompt, Pull, Referee
-from referee.errors import OptionError
+from referee.errors import OptionError, PluginError
 from referee.gradients import ViewPlan, referee_gradient
 from referee.randomness import generators, normal
 from referee.rules import Rules
@@ -53,7 +53,7 @@ class Step:
         image: decoded from the latent before the step (n, 3, H, W), in [0, 1].
         losses: each playing referee's mean loss over views, (n,).
         norms: length of each referee's gradient and of the prior's pull ("prior"), (n,).
-        agreement: length of the mean of the unit gradients, (n,): 1 unanimous, 0 deadlock; empty in the tail.
+        agreement: length of the mean of the unit gradients, (n,): 1 unanimous, 0 deadlock; None in the tail.
         sat_out: names and samples whose gradient was zero or not finite, (n,).
     """
 
@@ -94,6 +94,7 @@ def invert(
 
     Raises:
         OptionError: no seats and no prior, two seats of one name, no seeds, or a size that does not fit.
+        PluginError: a part gave losses or gradients of a wrong shape.
 
     >>> from referee.testing import ToyPrior, ToyReferee
     >>> rules = Rules(steps=40, tail=0, lr=0.2, noise=0, prior_weight=0, views=1)
@@ -128,7 +129,7 @@ def invert(
         image, agreed = x.detach(), None
         with torch.no_grad():
             if rows:
-                push, _ = _usable(rules.referee_weight(u) * balancer(rows, shares, pull))
+                push, _ = _usable(rules.referee_weight(u) * _shaped("balancer", balancer(rows, shares, pull), z))
                 agreed = balance.agreement(rows, shares)
                 if (deviation := rules.gradient_noise(u)) > 0:
                     push = push + deviation * normal(seeds, k, "gradient noise", tuple(z.shape[1:])).to(z.device)
@@ -170,7 +171,14 @@ def _pull(
 ) -> tuple[Latent | None, Bool[Tensor, "n"]]:
     if pull_of is None:
         return None, torch.zeros(len(z), dtype=torch.bool)
-    return _usable(weight * pull_of(z.detach(), progress, generators(seeds, progress.k, "prior")))
+    pull = pull_of(z.detach(), progress, generators(seeds, progress.k, "prior"))
+    return _usable(weight * _shaped("prior", pull, z))
+
+
+def _shaped(who: str, g: Latent, z: Latent) -> Latent:
+    if g.shape != z.shape:  # of another, it may be broadcast: a wrong picture, and no word
+        raise PluginError(f"The {who} gave a gradient of shape {tuple(g.shape)}; expected {tuple(z.shape)}, that of z.")
+    return g
 
 
 def _usable(g: Latent) -> tuple[Latent, Bool[Tensor, "n"]]:

@@ -1,6 +1,6 @@
 """Toys that keep the contract and need no model: for doctests, for plug-in authors, for a first look.
 
-The toy world: latents of 3 channels at an eighth of the image's side (a half here), decoded by smooth upsampling; the
+The toy world: latents of 3 channels at half the image's side, decoded by smooth upsampling; the
 toy referee likes a colour; the toy prior pulls towards grey.
 """
 

@@ -20,7 +20,7 @@ from referee.cli import main
 PLUGIN = '''
 """The toys as a plug-in in a single file, which leaves a mark when one is made and counts the steps it sees."""
 from pathlib import Path
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from referee.errors import PromptError
 from referee.hooks import Spec, ZooSpec, hookimpl
 
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 
 
 class Options(BaseModel, extra="forbid", frozen=True):
-    input_size: int = 8
+    input_size: int = Field(8, description="of the views")
 
 
 def referee(options, place):
@@ -232,7 +232,10 @@ def test_plugins_are_listed(desk: Desk) -> None:
     assert ["referee", "toy", "likes", "a", "colour"] in lines
     assert ["zoo", "toys", "a", "zoo", "of", "toys"] in lines
     rows = {row["name"]: row for row in json.loads(desk("plugins", "--json").out)}
-    assert rows["toys"]["offers"][0] == {"kind": "referee", "name": "toy", "summary": "likes a colour"}
+    assert rows["toys"]["offers"][0] == {
+        "kind": "referee", "name": "toy", "summary": "likes a colour", "options": {"input_size": "of the views"},
+    }  # fmt: skip
+    assert rows["toys"]["offers"][2]["options"] == {}
     assert rows["clip"]["status"] == "blocked"
     assert rows["clip"]["reason"] == "by --no-plugins"
     blocked = {row["name"]: row for row in json.loads(desk.bare("plugins", "--json", "-p", "no:clip").out)}
@@ -257,6 +260,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a referee called prior": (["generate", "red", *TOYS, "-r", "toy:label=prior"], "give it another label"),
     "negative weight": (["generate", "red", *TOYS, "-r", "toy:label=b,weight=-1"], "the weight of 'b' falls to -1"),
     "weight": (["generate", "red", *TOYS, "-r", "toy:weight=cosine(1)"], "Cannot read the schedule 'cosine(1)'"),
+    "nobody": (["generate", "red", *PRIOR, "--set", "rules.prior_weight=0"], "nobody plays: name a referee"),
     "no prior": (["generate", "red", "--zoo", "none", "-r", "toy"], "No prior is named"),
     "steps": (["generate", "red", *TOYS, "--steps", "5"], "tail (10) leaves the referees no step of 5"),
     "setting": (["generate", "red", *TOYS, "--set", "rules.stepz=3"], "no 'rules.stepz'. Did you mean 'steps'?"),
@@ -294,14 +298,23 @@ def test_what_is_refused_ends_with_a_sentence_and_nothing_done(desk: Desk, case:
 
 
 def test_what_only_a_part_can_refuse_writes_nothing_either(desk: Desk) -> None:
-    for words, text in (
-        (["generate", "mauve", *TOYS], "finds none of red, green, blue, white in 'mauve'"),
-        (["generate", "red", *PRIOR, "--set", "rules.prior_weight=0"], "Nobody plays"),
-    ):
-        answer = desk(*words, "--out", "out")
-        assert (answer.code, answer.out) == (2, "")
-        assert text in answer.err
-        assert not (desk.folder / "out").exists()
+    answer = desk("generate", "mauve", *TOYS, "--out", "out")
+    assert (answer.code, answer.out) == (2, "")
+    assert "finds none of red, green, blue, white in 'mauve'" in answer.err
+    assert not (desk.folder / "out").exists()
+
+
+def test_blocking_what_is_not_there_is_said(desk: Desk) -> None:
+    answer = desk("plugins", "-p", "no:toyz")
+    assert answer.code == 0
+    assert answer.err == "referee: -p no:toyz: there is no plug-in of that name. Did you mean 'toys'?\n"
+
+
+def test_a_preset_says_whether_it_needs_a_zoo(desk: Desk) -> None:
+    """The paper's numbers are not for the pocket's models: played together they would draw noise for hours."""
+    answer = desk.bare("generate", "a red circle", "--preset", "paper")
+    assert answer.code == 2
+    assert "prior 'stable-diffusion': 'model' must be given" in answer.err
 
 
 def test_another_runs_folder_is_refused(desk: Desk) -> None:

@@ -173,6 +173,14 @@ def test_a_wrong_loss_is_named(wrong: str) -> None:
         referee_gradient(loss, 8, x, z, plan, keep_graph=False, name="fred")
 
 
+def test_a_loss_that_does_not_see_the_views_is_named() -> None:
+    weight = torch.ones((), requires_grad=True)
+    z = latent().requires_grad_()
+    x, plan = ToyPrior().decode(z), ViewPlan(SEEDS, 0, 1, 10, None)
+    with pytest.raises(PluginError, match="'fred' gave a loss that does not depend on the views"):
+        referee_gradient(lambda v: weight * curved(v.detach()), 8, x, z, plan, keep_graph=False, name="fred")
+
+
 def test_resize_keeps_a_flat_colour_and_the_right_size() -> None:
     x = torch.full((1, 3, 8, 12), 0.3)
     assert resize(x, 5).shape == (1, 3, 5, 5)

@@ -280,6 +280,20 @@ def test_a_wrong_loss_names_its_referee() -> None:
             play([Seat("fine", Fond()), Seat("broken", broken)])
 
 
+def test_a_pull_or_push_of_another_shape_is_refused() -> None:
+    class Narrow(ToyPrior):
+        def read(self, prompt: Prompt) -> Pull:
+            return lambda z, progress, generators: z[:, :1]
+
+    with pytest.raises(
+        PluginError, match=r"The prior gave a gradient of shape \(1, 1, 4, 4\); expected \(1, 3, 4, 4\)"
+    ):
+        play([Seat("a", Fond())], prior=Narrow())
+    parts = ("red", [Seat("a", Fond())], ToyPrior())
+    with pytest.raises(PluginError, match=r"The balancer gave a gradient of shape \(1, 1, 1, 1\)"):
+        list(invert(*parts, rules=Rules(**QUIET), balancer=lambda *given: torch.ones(1, 1, 1, 1), size=SIZE))
+
+
 def test_restarts_copy_the_average_and_share_no_memory() -> None:
     rules = Rules(**{**QUIET, "steps": 12, "restart_from": 2, "restart_every": 2, "ema_decay": 0.5, "noise": 0.3})
     z = ema = randn(0, 0, "start")

@@ -179,6 +179,21 @@ def test_a_library_that_is_missing_is_named() -> None:
         assemble(check(settings, registry))
 
 
+def test_a_library_without_a_name_gets_no_pip_command() -> None:
+    class Vague:
+        @hookimpl
+        def referee_referees(self, register: Any) -> None:
+            def make(options: Any, place: Place) -> Any:
+                raise ImportError("libthing.so.3 cannot be opened")
+
+            register(Spec("vague", "", make))
+
+    settings, registry, _ = table(referees=[{"name": "vague"}])
+    assert registry.add(Vague(), "vague").status == "active"
+    with pytest.raises(PluginError, match=r"'vague' needs a library .*: libthing\.so\.3 cannot be opened\.$"):
+        assemble(check(settings, registry))
+
+
 def test_devices() -> None:
     assert device_name("cpu") == "cpu"
     assert torch.zeros(1, device=device_name("auto")).item() == 0

@@ -21,6 +21,7 @@ from referee.parts import Parts
 from referee.play import from_pillow, generate, load, numbers, parts_of, sample, score, to_pillow
 from referee.plugins import Registry
 from referee.rules import Rules
+from referee.schedules import Schedule
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
 
 RULES = Rules(steps=12, tail=2, prior_weight=0.1, lr=0.3, noise=0.05, views=2)
@@ -107,6 +108,27 @@ def test_ctrl_c_picks_the_best_for_each_sample() -> None:
     result, seen = interrupted([[9.0, 9.0], [1.0, 5.0], [4.0, 4.0], [3.0, 2.0], [3.0, 8.0]], at=4, n=2)
     assert torch.equal(result.z[0], seen[0].z[0])
     assert torch.equal(result.z[1], seen[2].z[1])
+
+
+def test_the_best_is_that_of_the_mean_whoever_plays() -> None:
+    class Later(Schedule):
+        def __call__(self, progress: float) -> float:
+            return float(progress >= 3 / 20)
+
+    # From step 3 on a second referee plays: that there is more to sum up makes no latent worse.
+    b = Seat("b", Scripted([[3.0], [6.0]]), Later("linear", 0, 1))
+    seats = [Seat("a", Scripted([[9.0], [5.0], [5.0], [4.0], [6.0]])), b]
+    seen: list[Step] = []
+
+    def stop(step: Step) -> None:
+        seen.append(step)
+        if step.k == 4:
+            raise KeyboardInterrupt
+
+    parts = parts_of(ToyPrior(), seats, rules=Rules(steps=20, tail=2, prior_weight=0.1), size=(8, 8))
+    result = generate("red", parts, on_step=stop)
+    assert [set(step.losses) for step in seen] == [{"a"}] * 3 + [{"a", "b"}] * 2
+    assert torch.equal(result.z, seen[2].z)
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf])
@@ -209,6 +231,18 @@ def test_scores_are_the_referees_own_losses(tmp_path: Path) -> None:
         assert score(image, "green", seats) == pytest.approx({"small": 0, "large": 0}, abs=1e-6)
 
 
+def test_a_score_is_one_number_of_one_image() -> None:
+    class Odd(ToyReferee):
+        def read(self, prompt: Prompt) -> Callable[[Views], Losses]:
+            return lambda views: views.mean((2, 3))
+
+    with pytest.raises(PluginError, match=r"'odd' gave a loss of shape \(1, 3\) for 1 view; expected \(1,\)"):
+        score(torch.zeros(1, 3, 8, 8), "red", [Seat("toy", ToyReferee()), Seat("odd", Odd())])
+    for shape in ((2, 3, 8, 8), (3, 8, 8), (1, 1, 8, 8)):
+        with pytest.raises(OptionError, match="One image is scored"):
+            score(torch.zeros(shape), "red", [Seat("toy", ToyReferee())])
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "LA", "CMYK", "I;16", "I"])
 def test_pictures_of_any_kind_are_read(mode: str) -> None:
     grey = 100 * 257 if mode.startswith("I") else 100  # those hold 16 bits
@@ -268,3 +302,6 @@ def test_load_takes_a_zoos_preset_and_a_layer_over_it() -> None:
     assert ([seat.name for seat in parts.seats], parts.size, parts.rules.steps) == (["other"], (16, 16), 40)
     with pytest.raises(PluginError, match="no zoo called 'y'"):
         load(zoo="y", registry=registry)
+    named = {"prior": {"name": "toy"}, "height": 16, "width": 24}
+    parts = load(zoo="none", referees=["toy"], settings=named, registry=registry, device="cpu")
+    assert ([seat.name for seat in parts.seats], parts.size) == (["toy"], (16, 24))

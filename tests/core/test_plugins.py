@@ -49,6 +49,18 @@ BROKEN: dict[str, tuple[str, str]] = {
         GOOD + "\n@hookimpl\ndef referee_priors(register):\n    register('p')\n",
         r"TypeError: register\(\) takes a Spec, not str",
     ),
+    "name": (
+        GOOD.replace("{name}", "Wrong_Name"),
+        "ValueError: 'Wrong_Name' is no name for a referee: use lower case, digits and dashes",
+    ),
+    "twice one name": (
+        GOOD + "\n@hookimpl\ndef referee_priors(register):\n    [register(Spec('p', '', None)) for _ in range(2)]\n",
+        "ValueError: it offers two priors called 'p'",
+    ),
+    "options": (
+        GOOD + "\n@hookimpl\ndef referee_priors(register):\n    register(Spec('p', '', None, dict))\n",
+        "TypeError: the options of 'p' must be a pydantic model, not <class 'dict'>",
+    ),
     "hook that raises": (
         GOOD + "\n@hookimpl\ndef referee_priors(register):\n    1 / 0\n",
         "ZeroDivisionError: division by zero",
@@ -216,7 +228,7 @@ def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_file_stops_at_once(fault: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    path.write_text(BROKEN[fault][0])
+    path.write_text(BROKEN[fault][0].replace("{name}", "mine"))
     registry = Registry()
     with pytest.raises(PluginError, match=rf"--plugin .*mine\.py failed to load: {BROKEN[fault][1]}"):
         registry.add_file(path)
@@ -226,6 +238,8 @@ def test_a_broken_file_stops_at_once(fault: str, tmp_path: Path) -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="there is no such file"):
         Registry().add_file(tmp_path / "nothing.py")
+    with pytest.raises(PluginError, match="name too long"):
+        Registry().add_file(tmp_path / ("a" * 300))
     (tmp_path / "data.bin").write_bytes(b"\0")
     with pytest.raises(PluginError, match="is not a Python file"):
         Registry().add_file(tmp_path / "data.bin")

@@ -120,9 +120,15 @@ def test_a_fresh_folder_is_chosen_and_not_made(tmp_path: Path, monkeypatch: pyte
 
 
 def test_folders_that_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "run.toml").write_text("")
-    with pytest.raises(OutputError, match="holds another run"):
-        choose_folder(tmp_path, "red", 0)
+    for name in ("run.toml", "picture-3.png", "metrics.jsonl", "evolution.png"):
+        (tmp_path / name).write_text("")
+        with pytest.raises(OutputError, match=rf"holds another run \({name}\)"):
+            choose_folder(tmp_path, "red", 0)
+        (tmp_path / name).unlink()
+    (tmp_path / "notes.txt").write_text("")
+    assert choose_folder(tmp_path, "red", 0) == tmp_path
+    with pytest.raises(OutputError, match="name too long"):
+        choose_folder(tmp_path / ("a" * 300), "red", 0)
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OutputError, match="file is a file, not a folder"):

@@ -84,7 +84,7 @@ def test_a_warm_up_longer_than_the_run_only_warms_up() -> None:
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [
-        ({"steps": 5}, r"tail \(10\) leaves the referees no step of 5"),
+        ({"steps": 5}, r"tail \(10\) leaves the referees no step of 5: .* for example --set rules\.tail=0"),
         ({"steps": 10, "tail": 10}, "leaves the referees no step"),
         ({"lr": "cosine(1, -0.5)"}, "lr falls to -0.5"),
         ({"referee_weight": -1}, "referee_weight falls to -1"),

@@ -79,7 +79,10 @@ WRONG: list[tuple[Layer, str]] = [
     ({"referees": [{"name": "a"}, {"name": "b", "label": "a"}]}, "two referees are called 'a'"),
     ({"referees": [{"name": "a", "label": "prior"}]}, "a referee is called 'prior'"),
     ({"referees": [{"name": "a", "weight": "linear(1, -2)"}]}, "the weight of 'a' falls to -2"),
-    ({"referees": [{"weight": 1}]}, r"referees\.0\.name: Field required"),
+    ({"referees": [{"weight": 1}]}, r"'referees\.0\.name' must be given: as listed by `referee plugins`"),
+    ({"rules": {"prior_weight": 0}}, "nobody plays: name a referee, or give the prior a weight above 0"),
+    ({"rules": {"prior_weight": 0}, "referees": [{"name": "a", "weight": 0}]}, "nobody plays"),
+    ({"rules": {"weight_decay": float("inf")}}, r"rules\.weight_decay: Input should be a finite number"),
     ({"seeds": [1, 2, 1]}, "the seeds repeat"),
     ({"seeds": []}, "seeds: .*at least 1"),
     ({"seeds": list(range(MAX_IMAGES + 1))}, f"seeds: .*at most {MAX_IMAGES}"),
@@ -253,6 +256,15 @@ def test_no_augmentation_takes_away_the_presets() -> None:
 @pytest.mark.parametrize(("seed", "n", "seeds"), [(None, 3, (0, 1, 2)), (-1, 2, (-1, 0)), (9, None, (9,))])
 def test_seeds_count_on(seed: int | None, n: int | None, seeds: tuple[int, ...]) -> None:
     assert build([flag_layer(seed=seed, n=n)]).seeds == seeds
+
+
+@pytest.mark.parametrize(
+    ("flags", "seeds"), [({"n": 2}, (7, 8)), ({"n": 2, "seed": 1}, (1, 2)), ({"seed": 1}, (1,)), ({}, (7, 9))]
+)
+def test_a_count_alone_counts_on_from_the_first_seed_below(flags: dict[str, int], seeds: tuple[int, ...]) -> None:
+    below = [7, 9]
+    assert build([{"seeds": below}, flag_layer(**flags, seeds=below)]).seeds == seeds
+    assert build([flag_layer(n=2, seeds="x")]).seeds == (0, 1)
 
 
 @pytest.mark.parametrize("n", [0, -1, MAX_IMAGES + 1])

@@ -91,6 +91,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_folders(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"There is no folder .*zoo\. Fetch it again\."):
         check_folder(tmp_path / "zoo", [], mend=MEND)
+    with pytest.raises(WeightsError, match=r"name too long\. Fetch it again\."):
+        check_folder(tmp_path / ("a" * 300), [], mend=MEND)
     (tmp_path / "config.json").write_text("{}")
     check_folder(tmp_path, ["config.json"], mend=MEND)
     with pytest.raises(WeightsError, match=r"model\.safetensors is missing\. Fetch it again\."):

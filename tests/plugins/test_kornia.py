@@ -311,6 +311,7 @@ def test_recolour_alone_is_the_identity_for_the_unit_map() -> None:
         {"rotate": 3},
         {"erase_area_min": 0.5, "erase_area_max": 0.2},
         {"noise": -0.1},
+        {"noise": float("inf")},
         {"hue": 0.6},
     ],
 )

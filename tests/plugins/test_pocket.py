@@ -256,6 +256,13 @@ def test_a_damaged_copy_is_refused(tmp_path, monkeypatch, damage):
         check_files()
 
 
+def test_a_cut_manifest_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "manifest.json").write_text('{"blip2/config.json": {"by')
+    monkeypatch.setattr(referee_pocket, "WEIGHTS", tmp_path)
+    with pytest.raises(WeightsError, match=r"manifest.json is cut short.*Install the package again"):
+        check_files()
+
+
 @needs_weights
 def test_the_libraries_own_loaders_open_the_folders():
     import open_clip

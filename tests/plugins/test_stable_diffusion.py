@@ -503,6 +503,7 @@ def test_a_tokenizer_without_words_or_with_too_many_is_refused(copy: Path) -> No
         {},
         {"model": "x", "t_min": 0.5, "t_max": 0.5},
         {"model": "x", "cfg": -1},
+        {"model": "x", "cfg": float("inf")},
         {"model": "x", "template": "hello"},
         {"model": "x", "steps": 3},
     ],
@@ -510,6 +511,11 @@ def test_a_tokenizer_without_words_or_with_too_many_is_refused(copy: Path) -> No
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Options.model_validate(options)
+
+
+def test_a_home_folder_is_found() -> None:
+    assert Options(model="~/a", vae="~/b") == Options(model=str(Path.home() / "a"), vae=str(Path.home() / "b"))
+    assert Options(model="x").vae == ""
 
 
 def test_the_plugin_offers_it_by_name(folder: Path) -> None:

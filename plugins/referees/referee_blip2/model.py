@@ -3,7 +3,7 @@
 Everything is differentiable with respect to pixels and parameters: the referee takes the gradient to pixels,
 training the one to parameters. The forward of the transformers class is never called: it may cut the first
 ids off the text. Numbers agree with LAVIS, the reference implementation, to rounding
-(``tests/plugins/test_blip2.py``).
+(``tests/plugins/test_blip2_parity.py``).
 """
 
 from __future__ import annotations
