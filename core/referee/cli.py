@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from contextlib import nullcontext
 from functools import reduce
 from pathlib import Path
@@ -321,6 +322,10 @@ def main() -> None:
     """Run the command; a RefereeError becomes one sentence and exit code 2."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    # What a plug-in warns of (the end of a prompt that it does not read) is for the person, not for a developer.
+    warnings.showwarning = lambda message, *_, **__: print(f"referee: {message}", file=sys.stderr)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
     except RefereeError as error:

@@ -85,12 +85,14 @@ class Display:
     def _line(self, step: Step) -> str:
         seconds = time.monotonic() - self.started
         left = seconds / (step.k + 1) * (self.steps - step.k - 1)
-        losses = (
-            "  ".join(f"{name} {losses.mean().item():.3f}" for name, losses in step.losses.items()) or "prior alone"
+        pull = f"  |prior| {step.norms['prior'].mean().item():.3g}" if "prior" in step.norms else ""
+        losses = "  ".join(
+            f"{name} {value.mean().item():.3f} (|g| {step.norms[name].mean().item():.2g})"
+            for name, value in step.losses.items()
         )
         agreed = (
             f"  agreement {step.agreement.mean().item():.2f}"
             if step.agreement is not None and len(step.losses) > 1
             else ""
         )
-        return f"step {step.k + 1:4}/{self.steps}  {losses}{agreed}  {left:.0f} s left"
+        return f"step {step.k + 1:4}/{self.steps}  {losses or 'prior alone'}{pull}{agreed}  {left:.0f} s left"

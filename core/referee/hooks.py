@@ -78,7 +78,8 @@ class ZooSpec:
         name: as typed, ``--zoo NAME``.
         summary: half a line for ``referee plugins``.
         preset: the name of the settings that suit it; see ``presets``.
-        options: for each plug-in by name, the options that point it to this zoo's checkpoint.
+        checkpoints: for each part by name, the options that point it to this zoo's files. They are places on a
+            disk, so a run's record leaves them out; other options belong into a preset.
         presets: settings that the zoo brings, as TOML text by name.
         check_prompt: raises PromptError for what its models cannot read or draw.
         check_files: raises WeightsError if a file is missing or cut short.
@@ -87,7 +88,7 @@ class ZooSpec:
     name: str
     summary: str
     preset: str
-    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    checkpoints: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     presets: Mapping[str, str] = field(default_factory=dict)
     check_prompt: Callable[[str], None] | None = None
     check_files: Callable[[], None] | None = None

@@ -91,7 +91,7 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
 
 def _order(kind: Kind, part: Part, registry: Registry, zoo: ZooSpec | None) -> Order:
     spec: Spec = registry.find(kind, part.name)
-    given = zoo.options.get(spec.name, {}) if zoo else {}
+    given = zoo.checkpoints.get(spec.name, {}) if zoo else {}
     return Order(part, spec, validate(spec.options, {**given, **part.options}, f"{kind} '{part.name}'"))
 
 

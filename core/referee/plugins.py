@@ -115,7 +115,7 @@ class Registry:
                 raise ValueError(f"{spec.name!r} is no name for a {kind}: use lower case, digits and dashes")
             if spec.name in (other.name for other in specs):
                 raise ValueError(f"it offers two {kind}s called '{spec.name}'")
-            if kind != "zoo" and not (isinstance(spec.options, type) and issubclass(spec.options, BaseModel)):
+            if isinstance(spec, Spec) and not (isinstance(spec.options, type) and issubclass(spec.options, BaseModel)):
                 raise TypeError(f"the options of '{spec.name}' must be a pydantic model, not {spec.options!r}")
             specs.append(spec)
 

@@ -142,20 +142,21 @@ def strip(frames: Mapping[int, Sequence[Image.Image]], labels: Sequence[str], ce
     Args:
         frames: the pictures, one per row, by step number.
         labels: one per row.
-        cell: side of a picture on the sheet, in pixels.
+        cell: longer side of a picture on the sheet, in pixels.
     """
+    first = next(iter(frames.values()))[0]
+    scale = cell / max(first.size)
+    wide, high = round(first.width * scale), round(first.height * scale)
+    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     rows, top, left = max(len(pictures) for pictures in frames.values()), 16, 70
-    sheet = Image.new("RGB", (left + len(frames) * (cell + 2), top + rows * (cell + 2)), "white")
+    sheet = Image.new("RGB", (left + len(frames) * (wide + 2), top + rows * (high + 2)), "white")
     draw = ImageDraw.Draw(sheet)
     for column, (k, pictures) in enumerate(sorted(frames.items())):
-        draw.text((left + column * (cell + 2) + 2, 2), f"step {k}", "black")
+        draw.text((left + column * (wide + 2) + 2, 2), f"step {k}", "black")
         for row, picture in enumerate(pictures):
-            small = picture.resize(
-                (cell, cell), Image.Resampling.NEAREST if picture.width < cell else Image.Resampling.LANCZOS
-            )
-            sheet.paste(small, (left + column * (cell + 2), top + row * (cell + 2)))
+            sheet.paste(picture.resize((wide, high), how), (left + column * (wide + 2), top + row * (high + 2)))
     for row, label in enumerate(labels):
-        draw.text((2, top + row * (cell + 2) + cell // 2), label, "black")
+        draw.text((2, top + row * (high + 2) + high // 2), label, "black")
     return sheet
 
 

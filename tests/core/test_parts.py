@@ -72,7 +72,7 @@ class Toys:
             raise WeightsError("model.safetensors is missing.")
 
         options = {"toy": {"input_size": 4, "strength": 0.5}}
-        register(ZooSpec("small", "", "paper", options=options, check_prompt=words))
+        register(ZooSpec("small", "", "paper", checkpoints=options, check_prompt=words))
         register(ZooSpec("empty", "", "paper", check_files=files, check_prompt=words))
 
 

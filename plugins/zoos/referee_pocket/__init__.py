@@ -7,7 +7,7 @@ referee_pocket.train`` rebuilds the weights. Importing this package imports no t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from referee.errors import WeightsError
@@ -20,13 +20,7 @@ WEIGHTS = HERE / "weights"
 MANIFEST = "manifest.json"
 """Every file of the weights with its size in bytes and sha256."""
 
-AUGMENTATION: dict[str, object] = {
-    "rotation": 15, "translate": 0.12, "scale": 0.15, "shear": 7, "perspective": 0.2, "perspective_p": 1.0,
-    "jitter_p": 1.0, "brightness": 0.15, "contrast": 0.2, "saturation": 0.25, "channel_shift": 0.05, "hue": 0.0,
-    "erase_p": 0.3, "erase_area_min": 0.006, "erase_area_max": 0.055, "erase_ratio": 3.0, "erase_value": 0.5,
-    "noise": 0.15, "padding": "border",
-}  # fmt: skip
-"""The paper's five augmentations at this world's scale; colours are its labels, so the hue stays."""
+PRESETS = {path.stem: path.read_text(encoding="utf-8") for path in (HERE / "presets").glob("*.toml")}
 
 
 def check_files() -> None:
@@ -49,12 +43,10 @@ def check_files() -> None:
 
 @hookimpl
 def referee_zoos(register: Callable[[ZooSpec], None]) -> None:
-    presets = {path.stem: path.read_text(encoding="utf-8") for path in (HERE / "presets").glob("*.toml")}
-    options: dict[str, Mapping[str, object]] = {
+    checkpoints = {
         "blip2": {"model": str(WEIGHTS / "blip2")},
         "clip": {"model": str(WEIGHTS / "clip")},
-        "stable-diffusion": {"model": str(WEIGHTS / "prior"), "template": "{prompt}", "cfg": 5.0, "sample_cfg": 4.0},
-        "kornia": AUGMENTATION,
+        "stable-diffusion": {"model": str(WEIGHTS / "prior")},
     }
     summary = "an embedded little world: 8 shapes x 8 colours x 4 textures at 64 px, for a laptop"
-    register(ZooSpec("pocket", summary, "pocket", options, presets, check_prompt, check_files))
+    register(ZooSpec("pocket", summary, "pocket", checkpoints, PRESETS, check_prompt, check_files))

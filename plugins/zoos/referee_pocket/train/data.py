@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tomllib
 
 import torch
 from diffusers import AutoencoderTiny
@@ -10,7 +11,7 @@ from torch import Generator, Tensor
 
 from referee_kornia import Options
 from referee_kornia.augmentation import KorniaAugmentation
-from referee_pocket import AUGMENTATION, world
+from referee_pocket import PRESETS, world
 from referee_pocket.words import Thing, Wanted
 
 
@@ -45,9 +46,10 @@ def moved(masks: Tensor, draw: Generator) -> Tensor:
     return _MOVE(masks, [Generator().manual_seed(seed) for seed in seeds])
 
 
-_AUGMENT = KorniaAugmentation(Options.model_validate(AUGMENTATION))
+_FAMILY = tomllib.loads(PRESETS["pocket"])["augmentation"]["options"]
+_AUGMENT = KorniaAugmentation(Options.model_validate(_FAMILY))
 _MOVE = KorniaAugmentation(
-    Options.model_validate({**AUGMENTATION, "jitter_p": 0.0, "erase_p": 0.0, "noise": 0.0, "padding": "zeros"})
+    Options.model_validate({**_FAMILY, "jitter_p": 0.0, "erase_p": 0.0, "noise": 0.0, "padding": "zeros"})
 )
 
 
