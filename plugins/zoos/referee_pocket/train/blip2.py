@@ -24,7 +24,7 @@ from transformers import Blip2Config
 from referee_blip2.loss import caption_loss
 from referee_blip2.model import Blip2
 from referee_pocket import world
-from referee_pocket.train.data import augmented, captioned, chance, moved, recoded, swap, texts
+from referee_pocket.train.data import augmented, captioned, chance, moved, recoded, swap, texts, trained_vae
 from referee_pocket.train.loop import DEVICE, fit, generator
 from referee_pocket.train.misdrawn import NONE, bend
 from referee_pocket.train.tokens import CONTEXT, bert_tokenizer
@@ -167,7 +167,7 @@ def train(work: Path, out: Path) -> dict[str, float]:
     """All stages; saves to ``out/blip2``."""
     taught = see(work)
     model = taught.model
-    vae = AutoencoderTiny.from_pretrained(out / "prior" / "vae", torch_dtype=torch.float32).to(DEVICE)
+    vae = trained_vae(out)
 
     def read(step: int, draw: Generator) -> Tensor:
         scenes, captions = captioned(BATCH, draw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tomllib
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
@@ -12,6 +13,7 @@ from torch import Generator, Tensor
 from referee_kornia import Options
 from referee_kornia.augmentation import KorniaAugmentation
 from referee_pocket import PRESETS, world
+from referee_pocket.train.loop import DEVICE
 from referee_pocket.words import Thing, Wanted
 
 
@@ -58,6 +60,12 @@ def swap(caption: Wanted) -> Wanted:
     a, b, *rest = caption.things
     first, second = (Thing(y.colour, x.shape, y.texture) for x, y in ((a, b), (b, a)))
     return Wanted((first, second, *rest), caption.relation)
+
+
+def trained_vae(out: Path) -> AutoencoderTiny:
+    """The VAE that was trained before, in float32."""
+    vae = AutoencoderTiny.from_pretrained(out / "prior" / "vae", torch_dtype=torch.float32, low_cpu_mem_usage=False)
+    return vae.to(DEVICE)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from referee_pocket import world
 from referee_pocket.judge import NONE, SIZES, STRIDE, THRESHOLD, Detector, detections, verdict
-from referee_pocket.train.data import recoded
+from referee_pocket.train.data import recoded, trained_vae
 from referee_pocket.train.loop import DEVICE, fit, generator
 from referee_pocket.train.misdrawn import bend
 from referee_pocket.words import Wanted
@@ -52,7 +52,7 @@ def train(work: Path, out: Path) -> dict[str, float]:
     """Train and save to ``out/judge``; returns the measures on two-thing scenes it never saw."""
     torch.manual_seed(4)
     detector = Detector()
-    vae = AutoencoderTiny.from_pretrained(out / "prior" / "vae", torch_dtype=torch.float32).to(DEVICE)
+    vae = trained_vae(out)
 
     def step_loss(step: int, draw: Generator) -> Tensor:
         scenes = world.sample(BATCH, draw, with_held_out=True)

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from referee_pocket import world
 from referee_pocket.train.clip import tokenize
-from referee_pocket.train.data import chance, texts
+from referee_pocket.train.data import chance, texts, trained_vae
 from referee_pocket.train.loop import DEVICE, fit, generator
 
 SCENES = 60_000
@@ -57,7 +57,7 @@ def schedule() -> DDIMScheduler:
 @torch.no_grad()
 def latents(folder: Path, n: int, name: str) -> tuple[list[world.Scenes], Tensor]:
     """n scenes in blocks of 500, and their latents (n, 8, 8, 8) at deviation 1."""
-    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(DEVICE)
+    vae = trained_vae(folder.parent)
     blocks = [world.sample(500, generator(name, block)) for block in range(n // 500)]
     codes = [vae.encode(world.render(b).to(DEVICE) * 2 - 1).latents * vae.config.scaling_factor for b in blocks]
     return blocks, torch.cat(codes).cpu()
@@ -98,7 +98,7 @@ def train(work: Path, out: Path) -> dict[str, float]:
 
 def finish(unet: UNet2DConditionModel, folder: Path) -> None:
     """Save what is not yet there of the pipeline, in half precision."""
-    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float16)
+    vae = AutoencoderTiny.from_pretrained(folder / "vae", torch_dtype=torch.float16, low_cpu_mem_usage=False)
     config = (folder / "vae" / "config.json").read_bytes()
     text = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float16)
     StableDiffusionPipeline(
