@@ -34,7 +34,9 @@ def environment(fresh: Callable[..., Any], source: Path) -> Any:
 def test_is_listed_with_its_distribution(environment: Any) -> None:
     row = environment.plugins()["hello"]
     assert (row["distribution"], row["version"], row["status"]) == ("referee-hello", "0.1.0", "active")
-    assert row["offers"] == [{"kind": "referee", "name": "hello", "summary": "likes a colour"}]
+    (offer,) = row["offers"]
+    assert (offer["kind"], offer["name"], offer["summary"]) == ("referee", "hello", "likes a colour")
+    assert set(offer["options"]) == {"colour", "share"}
 
 
 def test_passes_its_own_test(environment: Any, source: Path) -> None:
