@@ -93,6 +93,7 @@ def train(work: Path, out: Path) -> dict[str, float]:
 @torch.no_grad()
 def finish(vae: AutoencoderTiny, out: Path) -> dict[str, float]:
     """Set the scale at which z has deviation 1, save, and measure on scenes that training never showed."""
+    vae.half().float()  # measured as it is stored
     draw = generator("vae", "test")
     x = world.render(world.sample(512, draw, with_held_out=True)).to(DEVICE)
     z = torch.cat([vae.encoder(part * 2 - 1) for part in x.split(64)])
