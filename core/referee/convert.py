@@ -37,7 +37,7 @@ class Converters(TyperGroup):
         return _command(_registry(ctx).find("converter", cmd_name))
 
 
-app = typer.Typer(cls=Converters, no_args_is_help=True, rich_markup_mode="rich", subcommand_metavar="NAME --out DIR ...")
+app = typer.Typer(cls=Converters, no_args_is_help=True, rich_markup_mode="rich", subcommand_metavar="NAME ...")
 
 
 @app.callback()

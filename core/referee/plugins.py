@@ -28,7 +28,7 @@ from referee.hooks import PROJECT, ConverterSpec, Hooks, Spec, ZooSpec
 
 Kind = Literal["referee", "prior", "augmentation", "balancer", "zoo", "converter"]
 KINDS: tuple[Kind, ...] = ("referee", "prior", "augmentation", "balancer", "zoo", "converter")
-SPECS: dict[Kind, type] = {"zoo": ZooSpec, "converter": ConverterSpec}
+SPECS: dict[Kind, Any] = {"zoo": ZooSpec, "converter": ConverterSpec}
 """What a hook registers, where it is not a `Spec`."""
 ENVIRONMENT = "REFEREE_LOAD_PLUGINS"
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")

@@ -28,6 +28,8 @@ from referee_blip2.sizes import config_of, grid_of
 from referee_blip2.vocabulary import read_vocabulary, tokenizer_of
 
 State = dict[str, Tensor]
+FAULTS = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, UnpicklingError, SafetensorError)
+"""What torch and safetensors raise for files that are not theirs, or not whole."""
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "vision_model.embeddings.position_embedding"
 
 
@@ -86,11 +88,10 @@ def read_tensors(path: Path) -> State:
         else:
             # A zip is mapped, not read; what is cut short is no zip any more, and torch says so.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
-        why = str(error).partition("\n")[0]
+    except FAULTS as error:
         raise WeightsError(
-            f"{path} cannot be read as tensors alone: it is cut short, is no checkpoint, or holds code, which is never "
-            f"run ({type(error).__name__}: {why[:120]}). Fetch it again from where it is published."
+            f"{path} cannot be read as tensors alone ({type(error).__name__}): it is cut short, is no checkpoint, or "
+            "holds code, which is never run. Fetch it again from where it is published."
         ) from error
     for outer in ("model", "module", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(outer), Mapping):

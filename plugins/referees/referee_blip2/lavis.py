@@ -99,7 +99,7 @@ def _check_head(state: Mapping[str, Tensor], head: State) -> None:
     if missing := HEAD_NAMES - head.keys():
         names = ", ".join(sorted(missing))
         raise WeightsError(f"The caption head lacks {names}: is this file a stage-1 checkpoint?")
-    if missing := {DECODER, WORDS} - state.keys():
-        raise WeightsError(f"{' and '.join(sorted(missing))} missing: is this file a stage-1 checkpoint?")
+    if lost := {DECODER, WORDS} - state.keys():
+        raise WeightsError(f"{' and '.join(sorted(lost))} missing: is this file a stage-1 checkpoint?")
     if not torch.equal(state[DECODER], state[WORDS]):
         raise WeightsError(f"{DECODER} is not the same matrix as {WORDS}, which this head needs.")

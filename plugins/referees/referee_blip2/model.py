@@ -134,7 +134,7 @@ class Blip2(nn.Module):
         self.tokenizer.save_pretrained(folder)
         save_normalisation(folder, *self.normalisation, self.image_size)
 
-    def save_activations(self) -> None:
+    def recompute(self) -> None:
         """From now on keep one activation per block of the vision tower and compute the rest again for the gradient.
 
         Memory for time: a third more work in the tower, for the same gradient to the last bit. transformers' own

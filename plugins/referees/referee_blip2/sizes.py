@@ -97,6 +97,6 @@ def _frequency(state: Mapping[str, Tensor]) -> int:
 def _divides(heads: int, width: int, where: str) -> int:
     if width % heads:
         raise WeightsError(
-            f"{heads} heads do not divide a width of {width}. How many there are no tensor tells: say --{where}-heads N."
+            f"{heads} heads do not divide a width of {width}. No tensor tells their number: say --{where}-heads N."
         )
     return heads
