@@ -129,10 +129,8 @@ def test_the_folder_is_whole_and_reads_the_captions_as_lavis_does(converted: Pat
 
 
 def test_the_tower_may_come_from_eva(published: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    words = ("--lavis", published / "blip2_pretrained.pth", "--eva", published / "eva_vit_g.pth", "--eva-blocks", "3")
-    assert command(*words, "--vocab", CASE / "vocab.txt", *HEADS, "--out", out).returncode == 0
-    model = Blip2.load(out)
+    convert_here(published / "blip2_pretrained.pth", tmp_path / "out", eva=published / "eva_vit_g.pth", eva_blocks=3)
+    model = Blip2.load(tmp_path / "out")
     state = {name: t.half().float() if name.startswith("visual_encoder.") else t for name, t in lavis().items()}
     save_file({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "same.safetensors")
     convert_here(tmp_path / "same.safetensors", tmp_path / "same")
@@ -153,8 +151,7 @@ def test_the_caption_head_is_added_to_transformers_own_conversion(converted: Pat
     del network.config.vision_config.post_layernorm_eps  # which transformers does not know of
     network.save_pretrained(base)
     file = CASE / "weights.safetensors"
-    words = ("--lavis", file, "--base", base, "--vocab", CASE / "vocab.txt", "--out", tmp_path / "out")
-    assert command(*words).returncode == 0
+    convert_here(file, tmp_path / "out", base=base)
     one, two = Blip2.load(tmp_path / "out"), Blip2.load(converted)
     assert one.network.vision_model.post_layernorm.eps == 1e-5
     for name, tensor in two.state_dict().items():
