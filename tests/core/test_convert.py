@@ -133,10 +133,15 @@ def test_a_folder_that_holds_something_is_never_touched(desk: Desk) -> None:
 
 def test_a_folder_filled_by_another_meanwhile_is_never_touched(tmp_path: Path) -> None:
     out = tmp_path / "there"
-    with pytest.raises(OutputError, match="cannot be written"), new_folder(out) as folder:
-        (folder / "mine").touch()
-        out.mkdir()
-        (out / "theirs").touch()
+
+    def fill() -> None:
+        with new_folder(out) as folder:
+            (folder / "mine").touch()
+            out.mkdir()
+            (out / "theirs").touch()
+
+    with pytest.raises(OutputError, match="cannot be written"):
+        fill()
     assert os.listdir(tmp_path) == ["there"]
     assert os.listdir(out) == ["theirs"]
 

@@ -13,7 +13,9 @@ from referee.resizing import resample
 
 
 @pytest.mark.parametrize("how", ["bicubic", "bilinear"])
-@pytest.mark.parametrize("size", [(7, 31), (16, 16), (33, 60), (20, 52), (20, 48), (128, 40), (40, 90), (60, 80), (48, 64)])
+@pytest.mark.parametrize(
+    "size", [(7, 31), (16, 16), (33, 60), (20, 52), (20, 48), (128, 40), (40, 90), (60, 80), (48, 64)]
+)
 @pytest.mark.parametrize("content", ["noise", "bars"])
 def test_it_is_within_a_step_of_pillow(how: Any, size: tuple[int, int], content: str) -> None:
     generator = np.random.default_rng(0)

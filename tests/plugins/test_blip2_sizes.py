@@ -1,4 +1,4 @@
-"""BLIP-2 of any size: against transformers' own forward and against attention written out by hand; precision, memory."""
+"""BLIP-2 of any size: against transformers' own forward, and attention written out by hand; precision, memory."""
 
 from __future__ import annotations
 
@@ -139,7 +139,9 @@ def test_captioning_is_what_lavis_does_written_out(case: str) -> None:
     for row, length in enumerate(mask.sum(1).tolist()):
         wanted = caption_by_hand(model, embeds[row], caption[row, :length])
         torch.testing.assert_close(found[row, :length], wanted, rtol=1e-11, atol=1e-11)
-        alone = model.caption_logits(embeds[row : row + 1], caption[row : row + 1, :length], mask[row : row + 1, :length])
+        alone = model.caption_logits(
+            embeds[row : row + 1], caption[row : row + 1, :length], mask[row : row + 1, :length]
+        )
         torch.testing.assert_close(alone[0], wanted, rtol=1e-11, atol=1e-11)
 
 

@@ -151,7 +151,9 @@ def test_siglips_tokens_and_bias(tmp_path: Path) -> None:
 )
 def test_the_published_sizes(name: str, image: float, text: float, whole: int, context: int) -> None:
     model = empty(name)  # millions: open_clip's own table, docs/model_profile.csv
-    counts = {part: sum(p.numel() for n, p in model.named_parameters() if n.startswith(part)) for part in ("visual.", "")}
+    counts = {
+        part: sum(p.numel() for n, p in model.named_parameters() if n.startswith(part)) for part in ("visual.", "")
+    }
     assert {p.device.type for p in model.parameters()} == {"meta"}
     assert counts[""] == whole
     assert counts["visual."] / 1e6 == pytest.approx(image, abs=0.005)
@@ -167,7 +169,9 @@ def test_the_published_sizes(name: str, image: float, text: float, whole: int, c
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (97, 131), (131, 97), (100, 60), (300, 200), (33, 200), (20, 15)])
 def test_framing_is_open_clips_on_pillow_images(size: tuple[int, int], mode: str, interpolation: str) -> None:
-    config = PreprocessCfg(32, mean=(0, 0, 0), std=(1, 1, 1), interpolation=interpolation, resize_mode=mode, fill_color=77)
+    config = PreprocessCfg(
+        32, mean=(0, 0, 0), std=(1, 1, 1), interpolation=interpolation, resize_mode=mode, fill_color=77
+    )
     x = torch.randint(0, 256, (1, 3, *size), generator=torch.Generator().manual_seed(0)).byte()
     picture = Image.fromarray(x[0].permute(1, 2, 0).numpy())
     wanted = (image_transform_v2(config, is_train=False)(picture) * 255).round()

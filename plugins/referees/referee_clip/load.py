@@ -1,8 +1,8 @@
 """From options to an open_clip model and its tokenizer; every weight must be in the file.
 
 How open_clip 3 reads weights: ``.safetensors`` where there is one; else ``torch.load(weights_only=True)``, which
-refuses pickled code and TorchScript archives and runs neither. Its other reader, ``load_openai_model``, opens archives with
-``torch.jit.load``: it is not used here, OpenAI's weights come from the hub as safetensors.
+refuses pickled code and TorchScript archives and runs neither. Its other reader, ``load_openai_model``, opens archives
+with ``torch.jit.load``: it is not used here, OpenAI's weights come from the hub as safetensors.
 """
 
 from __future__ import annotations
