@@ -1,4 +1,4 @@
-"""The command line: `referee generate | sample | score | plugins`.
+"""The command line: `referee generate | sample | score | plugins | convert`.
 
 It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. 130 is Ctrl-C.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from referee import convert
 from referee.errors import OptionError, RefereeError, nearest
 
 if TYPE_CHECKING:
@@ -202,6 +203,9 @@ def plugins(json_: Json = False, block: Block = None, no_plugins: NoPlugins = Fa
         print(f"{found.name:18} {found.status:8} {found.distribution} {found.version}{reason}")
         for kind, name in found.offers:
             print(f"  {kind:14} {name:18} {registry.summary(kind, name)}")
+
+
+app.add_typer(convert.app, name="convert")
 
 
 def _row(found: Plugin, registry: Registry) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from referee.errors import PluginError
-from referee.hooks import Spec, hookimpl
+from referee.hooks import ConverterSpec, Spec, ZooSpec, hookimpl
 from referee.plugins import ENVIRONMENT, KINDS, Registry, discover
 
 GOOD = """
@@ -60,6 +60,14 @@ BROKEN: dict[str, tuple[str, str]] = {
     "options": (
         GOOD + "\n@hookimpl\ndef referee_priors(register):\n    register(Spec('p', '', None, dict))\n",
         "TypeError: the options of 'p' must be a pydantic model, not <class 'dict'>",
+    ),
+    "wrong converter": (
+        GOOD + "\n@hookimpl\ndef referee_converters(register):\n    register(Spec('c', '', None))\n",
+        r"TypeError: register\(\) takes a ConverterSpec, not Spec",
+    ),
+    "converter that raises": (
+        GOOD + "\n@hookimpl\ndef referee_converters(register):\n    1 / 0\n",
+        "ZeroDivisionError: division by zero",
     ),
     "hook that raises": (
         GOOD + "\n@hookimpl\ndef referee_priors(register):\n    1 / 0\n",
@@ -262,9 +270,9 @@ def test_all_hooks_reach_their_kind() -> None:
 
     def offer(kind: str) -> Callable[..., None]:
         def hook(register: Any) -> None:
-            from referee.hooks import ZooSpec
-
-            register(ZooSpec(f"my-{kind}", "", "paper") if kind == "zoo" else Spec(f"my-{kind}", "", lambda o, p: None))
+            name = f"my-{kind}"
+            specs = {"zoo": ZooSpec(name, "", "paper"), "converter": ConverterSpec(name, "", lambda o, f: None)}
+            register(specs.get(kind, Spec(name, "", lambda o, p: None)))
 
         return hookimpl(hook)
 
