@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from referee.contract import Latent, Progress
+from referee.schedules import Schedule
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """What a diffusion model may have learnt to predict, in diffusers' words."""
@@ -31,31 +32,33 @@ class Distillation:
         alphas_cumprod: of the scheduler, on the UNet's device, float32.
         prediction: one of `PREDICTIONS`.
         guidance: s in ``e_uncond + s (e_text - e_uncond)``; at 0 and 1 one of the two halves is not computed.
-        t_low: least timestep.
-        t_high: timesteps stay below this.
+        t_min: least timestep, as a fraction of all.
+        t_max: timesteps stay below this fraction.
     """
 
     unet: Any
     text: Float[Tensor, "2 tokens width"]
     alphas_cumprod: Float[Tensor, " timesteps"]
     prediction: str
-    guidance: float
-    t_low: int
-    t_high: int
+    guidance: Schedule
+    t_min: Schedule
+    t_max: Schedule
 
     @torch.no_grad()
     def __call__(self, z: Latent, progress: Progress, generators: Sequence[Generator]) -> Latent:
         """``2 (eps_hat - eps) / (h w)``; row b draws timestep and noise from ``generators[b]`` (CPU)."""
-        t, eps = draw(z, generators, self.t_low, self.t_high)
+        u, steps = progress.fraction, len(self.alphas_cumprod)
+        low = round(self.t_min(u) * steps)
+        t, eps = draw(z, generators, low, max(round(self.t_max(u) * steps), low + 1))
         alpha_bar = self.alphas_cumprod[t][:, None, None, None]
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         noisy = alpha * z.float() + sigma * eps
-        eps_hat = to_epsilon(self.prediction, self._guided(noisy, t), noisy, alpha, sigma)
+        eps_hat = to_epsilon(self.prediction, self._guided(noisy, t, self.guidance(u)), noisy, alpha, sigma)
         return (eps_hat - eps) * (2 / (z.shape[-2] * z.shape[-1]))
 
-    def _guided(self, noisy: Latent, t: Int[Tensor, " n"]) -> Latent:
+    def _guided(self, noisy: Latent, t: Int[Tensor, " n"], guidance: float) -> Latent:
         """The UNet's output under classifier-free guidance, float32; both halves in one call."""
-        halves = {0.0: self.text[:1], 1.0: self.text[1:]}.get(self.guidance, self.text)
+        halves = {0.0: self.text[:1], 1.0: self.text[1:]}.get(guidance, self.text)
         k = len(halves)
         out: Tensor = self.unet(
             noisy.to(halves.dtype).repeat(k, 1, 1, 1),
@@ -66,7 +69,7 @@ class Distillation:
         if k == 1:
             return out
         plain, told = out.chunk(2)
-        return plain + self.guidance * (told - plain)
+        return plain + guidance * (told - plain)
 
 
 def draw(z: Latent, generators: Sequence[Generator], low: int, high: int) -> tuple[Int[Tensor, " n"], Latent]:

@@ -74,17 +74,16 @@ class StableDiffusionPrior:
 
     def read(self, prompt: Prompt) -> Pull:
         """Encode the prompt, put into the template, once; the pull is `Distillation`."""
-        options, steps = self.options, len(self.scheduler.alphas_cumprod)
-        low, high = round(options.t_min * steps), round(options.t_max * steps)
+        options = self.options
         told = options.template.replace("{prompt}", prompt.text)
         return Distillation(
             unet=self.unet,
             text=self._embed(told),
             alphas_cumprod=self.scheduler.alphas_cumprod.to(self.unet.device, torch.float32),
             prediction=self.scheduler.config.prediction_type,
-            guidance=float(options.cfg),
-            t_low=low,
-            t_high=max(high, low + 1),
+            guidance=options.cfg,
+            t_min=options.t_min,
+            t_max=options.t_max,
         )
 
     @torch.no_grad()
