@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from referee.hooks import Checkpoint, ZooSpec
     from referee.plugins import Registry
 
-app = typer.Typer(help="The zoos: sets of checkpoints. What is in them, what is here, how to get it.", no_args_is_help=True)
+app = typer.Typer(
+    help="The zoos, sets of checkpoints: what is in them, what is here, how to get it.", no_args_is_help=True
+)
 
 Name = Annotated[str, typer.Argument(metavar="ZOO", help="As listed by `referee zoo list`.", show_default=False)]
 Names = Annotated[
@@ -36,7 +38,7 @@ def list_(json_: Json = False, block: Block = None, no_plugins: NoPlugins = Fals
     from referee.zoos import amount
 
     for row in rows:
-        print(f"{row['name']:10} {row['state']:8} {amount(row['bytes']):>9}  {row['summary']}")
+        print(f"{row['name']:10} {row['state']:8} {amount(row['bytes'] or None):>12}  {row['summary']}")
 
 
 @app.command()
@@ -89,7 +91,7 @@ def get(
     wanted = [checkpoint for checkpoint in chosen if checkpoint.source and spec.get is not None]
     for checkpoint in chosen:
         files = lacking[checkpoint.name]
-        print(f"{checkpoint.name:14} {f'{len(files)} files, {amount(total(files))}' if files else 'here'}")
+        print(f"{checkpoint.name:14} {f'{len(files)} files, {amount(total(files) or None)}' if files else 'here'}")
     size = total(file for checkpoint in wanted for file in lacking[checkpoint.name])
     print(f"to fetch: {amount(size)}", flush=True)
     for checkpoint in wanted:
@@ -120,7 +122,8 @@ def check(
         for file in checkpoint.files:
             with console.status(f"{checkpoint.name}: {file.name}"):
                 fault = verify(checkpoint, file)
-            found.append({"checkpoint": checkpoint.name, "file": file.name, "hashed": bool(file.sha256), "fault": fault})
+            row = {"checkpoint": checkpoint.name, "file": file.name, "hashed": bool(file.sha256), "fault": fault}
+            found.append(row)
     bad = [row for row in found if row["fault"]]
     if json_:
         print(json.dumps(found, indent=2))

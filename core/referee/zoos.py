@@ -49,7 +49,7 @@ def resolve(shelf: Sequence[Checkpoint], options: Mapping[str, Any]) -> dict[str
 
 
 def needed(shelf: Sequence[Checkpoint], parts: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Checkpoint]:
-    """The checkpoints that a run reads: those that a part names, and those whose options stand for a part that is there.
+    """The checkpoints that a run reads: those that a part names, and those whose options stand for a part at the table.
 
     Args:
         shelf: the zoo's checkpoints.
@@ -80,7 +80,7 @@ def faults(checkpoint: Checkpoint) -> Iterator[tuple[ZooFile, str]]:
             yield file, error.strerror or str(error)
             continue
         if size is None:
-            yield file, "missing"
+            yield file, "is missing"
         elif file.size is not None and size != file.size:
             yield file, f"has {size:,} bytes and should have {file.size:,}"
         elif path.suffix == ".safetensors":
@@ -102,8 +102,16 @@ def require(checkpoint: Checkpoint) -> None:
     file, fault = found[0]
     where = f"{file.name} of {checkpoint.source.partition('@')[0]}" if checkpoint.source else file.name
     size = f" ({amount(file.size)})" if file.size is not None else ""
-    more = f", and {len(found) - 1} more: {amount(total(f for f, _ in found))} in all" if len(found) > 1 else ""
-    raise WeightsError(f"{where}{size}: {fault} in {checkpoint.folder}{more}. {checkpoint.mend}")
+    more = f", and {len(found) - 1} more{_in_all(f for f, _ in found)}" if len(found) > 1 else ""
+    raise WeightsError(
+        f"The zoo's {checkpoint.name} is not whole: {where}{size} {fault} in {checkpoint.folder}{more}. "
+        f"{checkpoint.mend}"
+    )
+
+
+def _in_all(files: Iterable[ZooFile]) -> str:
+    size = total(files)
+    return f", {amount(size)} in all" if size else ""
 
 
 def verify(checkpoint: Checkpoint, file: ZooFile) -> str:

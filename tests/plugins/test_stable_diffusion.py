@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from referee.contract import Prior, Progress, Prompt, Sampler
 from referee.errors import OptionError, WeightsError
@@ -30,85 +30,12 @@ from referee_stable_diffusion.files import check
 from referee_stable_diffusion.load import load
 from referee_stable_diffusion.prior import StableDiffusionPrior
 
-WORDS = ["a", "red", "blue", "circle", "square", "and", "photo", "exactly", "contains", "big", "striped"]
-LENGTH = 10
 STEP = Progress(0, 10)
 PROMPT = Prompt("a red circle")
 
 
-def save_tokenizer(folder: Path) -> None:
-    """Whole words are one token each: every merge on the way to "circle</w>" is in the table."""
-    marks = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    tokens, merges = marks + [f"{m}</w>" for m in marks], []
-    for word in WORDS:
-        pieces = [*word[:-1], f"{word[-1]}</w>"]
-        while len(pieces) > 1:
-            pair = (pieces[0], pieces[1])
-            if (merge := " ".join(pair)) not in merges:
-                merges.append(merge)
-            if "".join(pair) not in tokens:
-                tokens.append("".join(pair))
-            pieces = ["".join(pair), *pieces[2:]]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
-    tokenizer.save_pretrained(folder)
-
-
-def save_pipeline(folder: Path) -> None:
-    torch.manual_seed(0)
-    save_tokenizer(folder / "tokenizer")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=LENGTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
-    UNet2DConditionModel(
-        sample_size=4,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=8,
-        norm_num_groups=8,
-        cross_attention_dim=32,
-    ).save_pretrained(folder / "unet")
-    AutoencoderKL(
-        block_out_channels=(8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        norm_num_groups=4,
-        scaling_factor=0.7,
-    ).save_pretrained(folder / "vae")
-    DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1
-    ).save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
-    tiny = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8, 8),
-        decoder_block_out_channels=(8, 8, 8, 8),
-        num_encoder_blocks=(1, 1, 1, 1),
-        num_decoder_blocks=(1, 1, 1, 1),
-        scaling_factor=1.3,
-    )
-    with torch.no_grad():  # at random it paints everything black
-        tiny.decoder.layers[-1].weight.mul_(0.3)
-        tiny.decoder.layers[-1].bias.fill_(0.5)
-    tiny.save_pretrained(folder / "taesd")
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, save_pipeline: Callable[..., None]) -> Path:
     torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("sd") / "pipeline"
     save_pipeline(path)
@@ -258,7 +185,7 @@ def test_the_pull_is_the_formula(prior: StableDiffusionPrior) -> None:
         eps = torch.randn(z.shape[1:], generator=g)
         bar = prior.scheduler.alphas_cumprod[t]
         noisy = (bar.sqrt() * z[b] + (1 - bar).sqrt() * eps)[None]
-        halves = prior.text(["", PROMPT.text])
+        halves = prior.text(["", PROMPT.text]).hidden
         uncond, text = (prior.unet(noisy, t, encoder_hidden_states=h[None]).sample[0] for h in halves)
         want = 2 * (uncond + 5.0 * (text - uncond) - eps) / (z.shape[-1] * z.shape[-2])
         torch.testing.assert_close(got[b], want, atol=1e-5, rtol=1e-4)
@@ -357,7 +284,7 @@ def test_the_template_wraps_the_prompt_of_the_pull(make: Callable[..., StableDif
     wrapped = make(template="a photo contains {prompt}", negative="big square").read(PROMPT)
     assert isinstance(wrapped, Distillation)
     want = make().text(["big square", "a photo contains a red circle"])
-    torch.testing.assert_close(wrapped.text, want)
+    torch.testing.assert_close(wrapped.text.hidden, want.hidden)
 
 
 def test_a_prompt_that_is_too_long_names_the_words_cut(kl: StableDiffusionPrior) -> None:

@@ -1,8 +1,8 @@
-"""The full-size zoos: published checkpoints on the Hugging Face hub, as data. Importing this package imports neither torch
-nor huggingface_hub.
+"""The full-size zoos: published checkpoints on the Hugging Face hub, as data. Importing this package imports neither
+torch nor huggingface_hub.
 
-``zoos/NAME.toml`` says which files of which repository, with sizes and sums; ``presets/NAME.toml`` the settings that suit
-them; ``configs/NAME.json`` how large the models are (`referee_hub.architecture`). A zoo more is three files more.
+``zoos/NAME.toml`` says which files of which repository, with sizes and sums; ``presets/NAME.toml`` the settings that
+suit them; ``configs/NAME.json`` how the models are built (`architecture`). A zoo more is three files more.
 """
 
 from __future__ import annotations

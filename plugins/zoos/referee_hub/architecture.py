@@ -1,4 +1,4 @@
-"""How the published models are built: their own configurations, of which sizes and costs can be told without weights."""
+"""How the published models are built: their configurations, of which sizes and costs can be told without weights."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
 """From a zoo's TOML to its checkpoints, with the places of their files in the hub's cache on this machine.
 
-    summary = "half a line"
-    preset = "the name of its settings"
+summary = "half a line"
+preset = "the name of its settings"
 
-    [checkpoints.NAME]
-    for = "PART"                    # the part whose `model` option points here; left out: only as zoo:NAME
-    repository = "owner/name"       # on the hub, with
-    revision = "40 hex digits"      # so that nobody can change what is behind it; or instead of both
-    folder = "NAME"                 # a place among the person's own data, for what is made on this machine
-    licence = "", note = "", mend = "", optional = true
+[checkpoints.NAME]
+for = "PART"                    # the part whose `model` option points here; left out: only as zoo:NAME
+repository = "owner/name"       # on the hub, with
+revision = "40 hex digits"      # so that nobody can change what is behind it; or instead of both
+folder = "NAME"                 # a place among the person's own data, for what is made on this machine
+licence = "", note = "", mend = "", optional = true
 
-    [checkpoints.NAME.files]
-    "unet/config.json" = { bytes = 743, sha256 = "..." }    # either may be left out if it is not known
+[checkpoints.NAME.files]
+"unet/config.json" = { bytes = 743, sha256 = "..." }    # either may be left out if it is not known
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def names() -> list[str]:
 def zoo(name: str) -> ZooSpec:
     """A zoo of this package, as plug-ins register it."""
     own, shared = (_read(f"zoos/{each}.toml") for each in (name, SHARED))
-    return from_tables(name, own | {"checkpoints": own["checkpoints"] | shared["checkpoints"]}, _text(f"presets/{name}.toml"))
+    own["checkpoints"] |= shared["checkpoints"]
+    return from_tables(name, own, _text(f"presets/{name}.toml"))
 
 
 def from_tables(name: str, tables: dict[str, Any], preset: str) -> ZooSpec:
@@ -77,7 +78,8 @@ def _checkpoints(zoo: str, entries: dict[str, dict[str, Any]]) -> tuple[Checkpoi
 def _checkpoint(zoo: str, name: str, entry: dict[str, Any]) -> Checkpoint:
     part = entry.get("for", "")
     folder = snapshot(entry["repository"], entry["revision"]) if "repository" in entry else user_folder(entry["folder"])
-    mend = f"Get it: referee zoo get {zoo} {name}." + (f" Or say {part}:model=FOLDER." if part else "")
+    some = f" {name}" if entry.get("optional") else ""
+    mend = f"Get it: referee zoo get {zoo}{some}" + (f", or say {part}:model=FOLDER." if part else "")
     return Checkpoint(
         name=name,
         folder=folder,

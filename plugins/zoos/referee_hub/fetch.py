@@ -1,6 +1,6 @@
-"""Fetching a checkpoint's files by huggingface_hub, into its cache: HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE mean
-what they mean everywhere. A connection that breaks is taken up again where it broke; files that are whole are not fetched
-twice.
+"""Fetching a checkpoint's files by huggingface_hub, into its cache: HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE
+mean what they mean everywhere. While the command runs, a connection that breaks is taken up again where it broke; a
+later one fetches again what was not whole, and only that.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _download(repository: str, revision: str, file: ZooFile) -> None:
             f"{what}: {ENDPOINT} has no such repository, or shows it to few. If you may see it: `hf auth login`."
         ) from error
     except (RevisionNotFoundError, RemoteEntryNotFoundError) as error:
-        raise WeightsError(f"{what} is not at {ENDPOINT} in the revision {revision}; this zoo's list is too old.") from error
+        raise WeightsError(f"{what} is not at {ENDPOINT} in the revision {revision}: the list is too old.") from error
     except LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, OfflineModeIsEnabled):
             raise WeightsError(f"{what} is not here, and HF_HUB_OFFLINE forbids to fetch it: unset it.") from error
