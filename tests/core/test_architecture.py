@@ -106,6 +106,7 @@ def test_listing_plugins_imports_no_torch() -> None:
     listed = command("plugins")
     assert "clip" in listed
     assert "failed" not in listed
+    assert "pocket" in command("zoo", "list")
 
 
 def test_the_bare_import_is_light() -> None:
