@@ -70,8 +70,7 @@ def _referred(value: object) -> str | None:
 
 
 def faults(checkpoint: Checkpoint) -> Iterator[tuple[ZooFile, str]]:
-    """Each file that is missing, of another size than published, or cut short, with what is wrong. Quick: reads no
-    weights."""
+    """Each file that is missing, of another size than published, or cut short, and what is wrong. Reads no weights."""
     for file in checkpoint.files:
         path = checkpoint.folder / file.name
         try:

@@ -8,7 +8,8 @@ for = "PART"                    # the part whose `model` option points here; lef
 repository = "owner/name"       # on the hub, with
 revision = "40 hex digits"      # so that nobody can change what is behind it; or instead of both
 folder = "NAME"                 # a place among the person's own data, for what is made on this machine
-licence = "", note = "", mend = "", optional = true
+licence = "", note = "", optional = true
+mend = "what to type if it is not here"    # {folder} stands for the place
 
 [checkpoints.NAME.files]
 "unet/config.json" = { bytes = 743, sha256 = "..." }    # either may be left out if it is not known
@@ -17,6 +18,7 @@ licence = "", note = "", mend = "", optional = true
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from functools import partial
 from importlib.resources import files
@@ -88,7 +90,7 @@ def _checkpoint(zoo: str, name: str, entry: dict[str, Any]) -> Checkpoint:
         source=f"{entry['repository']}@{entry['revision']}" if "repository" in entry else "",
         licence=entry.get("licence", ""),
         note=entry.get("note", ""),
-        mend=entry.get("mend", mend),
+        mend=entry.get("mend", mend).replace("{folder}", shlex.quote(str(folder))),
         optional=entry.get("optional", False),
     )
 
