@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -94,8 +95,8 @@ def get(
         print(f"{checkpoint.name:14} {f'{len(files)} files, {amount(total(files) or None)}' if files else 'here'}")
     size = total(file for checkpoint in wanted for file in lacking[checkpoint.name])
     print(f"to fetch: {amount(size)}", flush=True)
-    for checkpoint in wanted:
-        _check_space(checkpoint, total(lacking[checkpoint.name]))
+    if size:
+        _check_space(next(checkpoint.folder for checkpoint in wanted if lacking[checkpoint.name]), size)
     for checkpoint in wanted:
         assert spec.get is not None
         spec.get(checkpoint)
@@ -151,15 +152,15 @@ def _chosen(spec: ZooSpec, names: Sequence[str] | None) -> list[Checkpoint]:
     return [c for c in shelf if (c.name in names if names else not c.optional)]
 
 
-def _check_space(checkpoint: Checkpoint, size: int) -> None:
-    above = checkpoint.folder
-    while not above.exists() and above.parent != above:
-        above = above.parent
-    if (free := shutil.disk_usage(above).free) < size:
+def _check_space(folder: Path, size: int) -> None:
+    """Refuse what does not fit on the disk of a folder that may not be there yet; a zoo fetches to one disk."""
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
+    if (free := shutil.disk_usage(folder).free) < size:
         from referee.zoos import amount
 
         raise WeightsError(
-            f"{checkpoint.name} needs {amount(size)}, and the disk of {above} has {amount(free)} left. "
+            f"{amount(size)} are to be fetched, and the disk of {folder} has {amount(free)} left. "
             "Free some, or let HF_HOME name a folder on another disk."
         )
 

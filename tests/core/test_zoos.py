@@ -188,7 +188,7 @@ def test_get_fetches_what_is_not_optional(command: Callable[..., tuple[int, str,
 def test_get_refuses_what_the_disk_cannot_hold(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     code, _, error = command("get", "small", "prior", "huge")
     assert code == 2
-    assert "huge needs 1000000000.00 GB, and the disk of" in error
+    assert "1000000000.00 GB are to be fetched, and the disk of" in error
     assert not (tmp_path / "prior").exists(), "nothing is begun that cannot be ended"
 
 

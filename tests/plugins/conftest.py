@@ -65,7 +65,13 @@ def _save_pipeline(folder: Path, kind: Kind = "sd15") -> None:
     """Built as published, but small: v-prediction and linear projections for sd21, two text encoders and sizes told for
     sdxl."""
     import torch
-    from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        AutoencoderTiny,
+        DDIMScheduler,
+        EulerDiscreteScheduler,
+        UNet2DConditionModel,
+    )
 
     torch.manual_seed(0)
     xl = kind == "sdxl"
@@ -94,10 +100,10 @@ def _save_pipeline(folder: Path, kind: Kind = "sd15") -> None:
         norm_num_groups=4,
         scaling_factor=0.7,
     ).save_pretrained(folder / "vae")
-    DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1,
-        prediction_type="v_prediction" if kind == "sd21" else "epsilon",
-    ).save_pretrained(folder / "scheduler")  # fmt: skip
+    betas: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    betas |= {"steps_offset": 1, "prediction_type": "v_prediction" if kind == "sd21" else "epsilon"}
+    scheduler = EulerDiscreteScheduler(**betas) if xl else DDIMScheduler(**betas, clip_sample=False)
+    scheduler.save_pretrained(folder / "scheduler")
     name = "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline"
     (folder / "model_index.json").write_text(json.dumps({"_class_name": name}))
     tiny = AutoencoderTiny(

@@ -8,11 +8,11 @@ from __future__ import annotations
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -55,8 +55,6 @@ def _download(repository: str, revision: str, file: ZooFile) -> None:
         raise WeightsError(
             f"{what}: {ENDPOINT} has no such repository, or shows it to few. If you may see it: `hf auth login`."
         ) from error
-    except (RevisionNotFoundError, RemoteEntryNotFoundError) as error:
-        raise WeightsError(f"{what} is not at {ENDPOINT} in the revision {revision}: the list is too old.") from error
     except LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, OfflineModeIsEnabled):
             raise WeightsError(f"{what} is not here, and HF_HUB_OFFLINE forbids to fetch it: unset it.") from error
@@ -67,6 +65,8 @@ def _download(repository: str, revision: str, file: ZooFile) -> None:
             f"{what}: {ENDPOINT} is not to be reached ({cause}). Look at the connection, HTTPS_PROXY and HF_ENDPOINT; "
             "without a network, copy the folder of another machine's hub cache here."
         ) from error
+    except (RevisionNotFoundError, EntryNotFoundError) as error:
+        raise WeightsError(f"{what} is not at {ENDPOINT} in the revision {revision}: the list is too old.") from error
     except Exception as error:  # the library's HTTP client, and so what it raises, changes with its version
         raise WeightsError(f"{what} could not be fetched: {type(error).__name__}: {error}. Try again.") from error
 
