@@ -1,4 +1,4 @@
-"""The command line: `referee generate | sample | score | plugins | convert`.
+"""The command line: `referee generate | sample | score | plugins | convert | zoo`.
 
 It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. 130 is Ctrl-C.
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from referee import convert
-from referee.errors import OptionError, RefereeError, nearest
+from referee import convert, zoo_cli
+from referee.errors import OptionError, RefereeError
+from referee.flags import Block, Files, Json, NoPlugins, open_registry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(zoo_cli.app, name="zoo")
 
 Text = Annotated[str, typer.Argument(help="What to draw.", show_default=False)]
 Referees = Annotated[
@@ -84,14 +86,6 @@ Device = Annotated[
     str | None, typer.Option("--device", help="A torch device. [dim]default: cuda if there is one, else cpu[/dim]")
 ]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, float16: of the models.")]
-Block = Annotated[
-    list[str] | None, typer.Option("-p", metavar="no:NAME", help="Leave a plug-in unloaded; repeat for more.")
-]
-NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load no installed plug-in.")]
-Files = Annotated[
-    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="A single file as a plug-in; its code runs.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 @app.command()
@@ -123,7 +117,7 @@ def generate(
     [dim]referee generate "a red circle and a blue striped square"
     referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5 -n 4[/dim]
     """
-    registry = _registry(block, no_plugins, plugin)
+    registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, steps=steps, views=views, seed=seed,
         n=n, size=size, device=device, dtype=dtype,
@@ -149,7 +143,7 @@ def sample(
     plugin: Files = None,
 ) -> None:
     """The prior alone, by plain sampling: the baseline to hold a run against."""
-    registry = _registry(block, no_plugins, plugin)
+    registry = open_registry(block, no_plugins, plugin)
     settings = _settings(registry, config, zoo, preset, set_, prior=prior, seed=seed, n=n, device=device, dtype=dtype)
     settings = settings.model_copy(update={"referees": (), "augmentation": None})
     _run(prompt, settings, registry, out, plain=True)
@@ -169,7 +163,7 @@ def score(
     plugin: Files = None,
 ) -> None:
     """Judge a picture: each referee's loss, without augmentation; lower is better."""
-    registry = _registry(block, no_plugins, plugin)
+    registry = open_registry(block, no_plugins, plugin)
     settings = _settings(registry, config, zoo, None, None, referee=referee, device=device)
     settings = settings.model_copy(update={"prior": None, "augmentation": None})
     if not settings.referees:
@@ -194,7 +188,7 @@ def score(
 @app.command()
 def plugins(json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None) -> None:
     """List the plug-ins, what they offer, and why one is missing."""
-    registry = _registry(block, no_plugins, plugin)
+    registry = open_registry(block, no_plugins, plugin)
     if json_:
         print(json.dumps([_row(found, registry) for found in registry.plugins], indent=2))
         return
@@ -225,21 +219,6 @@ def _row(found: Plugin, registry: Registry) -> dict[str, Any]:
             for kind, name in found.offers
         ],
     }
-
-
-def _registry(block: list[str] | None, no_plugins: bool, files: list[Path] | None) -> Registry:
-    from referee.plugins import discover
-
-    for text in block or ():
-        if not text.startswith("no:") or len(text) == 3:
-            raise OptionError(f"-p {text}: write -p no:NAME to leave a plug-in unloaded.")
-    names = [text[3:] for text in block or ()]
-    registry = discover(enabled=not no_plugins, block=names, files=files or ())
-    known = [plugin.name for plugin in registry.plugins]
-    for name in names:
-        if name not in known:
-            print(f"referee: -p no:{name}: there is no plug-in of that name. {nearest(name, known)}", file=sys.stderr)
-    return registry
 
 
 def _settings(

@@ -20,7 +20,7 @@ until a factory is called. A whole one:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,49 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
+class ZooFile:
+    """One file of a checkpoint, as it was published.
+
+    Args:
+        name: relative to the checkpoint's folder, with slashes.
+        size: bytes; None if nobody said.
+        sha256: hexadecimal; "" if nobody said.
+    """
+
+    name: str
+    size: int | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Files of a zoo that belong together, and the parts that they are for.
+
+    Args:
+        name: within its zoo, for ``referee zoo get ZOO NAME`` and, as ``zoo:NAME``, in a part's option.
+        folder: where the files lie on this machine, or will; nothing needs to be there yet.
+        files: all that a run reads.
+        options: for each part by name, the options that point it to these files, unless the person sets them. They are
+            places on a disk, so a run's record leaves them out; other options belong into a preset.
+        source: where it is published, ``repository@revision``; "" if it cannot be fetched.
+        licence: of the weights, by its name.
+        note: what one should know before fetching or using it.
+        mend: what to type if a file is missing or broken.
+        optional: ``referee zoo get ZOO`` leaves it out unless it is named.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[ZooFile, ...] = ()
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    source: str = ""
+    licence: str = ""
+    note: str = ""
+    mend: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ZooSpec:
     """A named set of checkpoints for plug-ins that are there anyway.
 
@@ -79,20 +122,20 @@ class ZooSpec:
         name: as typed, ``--zoo NAME``.
         summary: half a line for ``referee plugins``.
         preset: the name of the settings that suit it; see ``presets``.
-        checkpoints: for each part by name, the options that point it to this zoo's files. They are places on a
-            disk, so a run's record leaves them out; other options belong into a preset.
+        checkpoints: called when they are asked for, as only a run knows where a cache lies. Files are checked by name
+            and size before any model loads, if a part is pointed to them.
         presets: settings that the zoo brings, as TOML text by name.
         check_prompt: raises PromptError for what its models cannot read or draw.
-        check_files: raises WeightsError if a file is missing or cut short.
+        get: fetches a checkpoint's files, shows how far it is, and raises WeightsError; None if they come otherwise.
     """
 
     name: str
     summary: str
     preset: str
-    checkpoints: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    checkpoints: Callable[[], Sequence[Checkpoint]] = tuple
     presets: Mapping[str, str] = field(default_factory=dict)
     check_prompt: Callable[[str], None] | None = None
-    check_files: Callable[[], None] | None = None
+    get: Callable[[Checkpoint], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ imports no torch. `assemble` then calls the factories. So bad input is refused b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from referee import zoos
 from referee.errors import OptionError, PluginError
-from referee.hooks import Place, Spec, ZooSpec
+from referee.hooks import Checkpoint, Place, Spec, ZooSpec
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
 from referee.settings import Part, Settings, validate
@@ -71,28 +73,30 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
         WeightsError: a checkpoint is missing or cut short.
     """
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo else None
+    shelf = tuple(zoo.checkpoints()) if zoo else ()
     plan = Plan(
         settings,
-        tuple(_order("referee", part, registry, zoo) for part in settings.referees),
-        _order("prior", settings.prior, registry, zoo) if settings.prior else None,
-        _order("augmentation", settings.augmentation, registry, zoo) if settings.augmentation else None,
-        _order("balancer", settings.balancer, registry, zoo) if settings.balancer else None,
+        tuple(_order("referee", part, registry, shelf) for part in settings.referees),
+        _order("prior", settings.prior, registry, shelf) if settings.prior else None,
+        _order("augmentation", settings.augmentation, registry, shelf) if settings.augmentation else None,
+        _order("balancer", settings.balancer, registry, shelf) if settings.balancer else None,
         zoo,
     )
+    orders = [order for order in (*plan.referees, plan.prior, plan.augmentation, plan.balancer) if order]
     if prompt is not None and zoo and zoo.check_prompt:
         zoo.check_prompt(prompt.text)
-    if zoo and zoo.check_files:
-        zoo.check_files()
-    for order in (*plan.referees, plan.prior, plan.augmentation, plan.balancer):
-        if order and order.spec.check:
+    for checkpoint in zoos.needed(shelf, [(order.spec.name, order.part.options) for order in orders]):
+        zoos.require(checkpoint)
+    for order in orders:
+        if order.spec.check:
             order.spec.check(order.options)
     return plan
 
 
-def _order(kind: Kind, part: Part, registry: Registry, zoo: ZooSpec | None) -> Order:
+def _order(kind: Kind, part: Part, registry: Registry, shelf: Sequence[Checkpoint]) -> Order:
     spec: Spec = registry.find(kind, part.name)
-    given = zoo.checkpoints.get(spec.name, {}) if zoo else {}
-    return Order(part, spec, validate(spec.options, {**given, **part.options}, f"{kind} '{part.name}'"))
+    values = zoos.options_of(shelf, spec.name) | zoos.resolve(shelf, part.options)
+    return Order(part, spec, validate(spec.options, values, f"{kind} '{part.name}'"))
 
 
 def assemble(plan: Plan) -> Parts:

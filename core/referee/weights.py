@@ -12,6 +12,8 @@ from pathlib import Path
 
 from referee.errors import WeightsError
 
+PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+
 
 def check_folder(folder: str | Path, files: Iterable[str], *, mend: str) -> None:
     """Refuse a checkpoint folder that lacks one of the files or holds a cut one.
@@ -30,9 +32,17 @@ def check_folder(folder: str | Path, files: Iterable[str], *, mend: str) -> None
     for name in files:
         path = folder / name
         if not _is(Path.is_file, path, mend):
-            raise WeightsError(f"{path} is missing. {mend}")
+            raise WeightsError(f"{path} is missing{_pickled(path)}. {mend}")
         if path.suffix == ".safetensors":
             check_safetensors(path, mend=mend)
+
+
+def _pickled(path: Path) -> str:
+    """A hint, if weights were put beside in a form that may run code when it is read."""
+    if path.suffix != ".safetensors" or not path.parent.is_dir():
+        return ""
+    found = sorted(other.name for other in path.parent.iterdir() if other.suffix in PICKLES)
+    return f"; {found[0]} beside it is a pickle, which is never opened: fetch the safetensors file" if found else ""
 
 
 def _is(question: Callable[[Path], bool], path: Path, mend: str) -> bool:

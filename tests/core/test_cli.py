@@ -60,7 +60,7 @@ def referee_priors(register):
 
 @hookimpl
 def referee_zoos(register):
-    register(ZooSpec("toys", "a zoo of toys", "toys", {"toy": {}}, {"toys": PRESET}, words))
+    register(ZooSpec("toys", "a zoo of toys", "toys", presets={"toys": PRESET}, check_prompt=words))
 
 
 @hookimpl

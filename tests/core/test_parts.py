@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 
 from referee import balance
 from referee.errors import OptionError, PluginError, PromptError, WeightsError
-from referee.hooks import Place, Spec, ZooSpec, hookimpl
+from referee.hooks import Checkpoint, Place, Spec, ZooFile, ZooSpec, hookimpl
 from referee.parts import assemble, check, device_name, seats_of
 from referee.plugins import Registry
 from referee.prompt import Prompt
@@ -68,12 +69,12 @@ class Toys:
             if "grue" in prompt:
                 raise PromptError("This zoo draws no grue.")
 
-        def files() -> None:
-            raise WeightsError("model.safetensors is missing.")
-
         options = {"toy": {"input_size": 4, "strength": 0.5}}
-        register(ZooSpec("small", "", "paper", checkpoints=options, check_prompt=words))
-        register(ZooSpec("empty", "", "paper", check_files=files, check_prompt=words))
+        files = (ZooFile("model.safetensors"),)
+        small = Checkpoint("all", Path("."), options=options)
+        empty = Checkpoint("all", Path("nowhere"), files, options, mend="Make it.")
+        register(ZooSpec("small", "", "paper", lambda: [small], check_prompt=words))
+        register(ZooSpec("empty", "", "paper", lambda: [empty], check_prompt=words))
 
 
 def still(rows: Any, weights: Any, pull: Any) -> Any:
@@ -156,9 +157,20 @@ def test_what_is_wrong_is_found_before_a_factory_is_called(case: str) -> None:
 
 def test_missing_files_are_found_before_a_factory_is_called() -> None:
     settings, registry, toys = table(zoo="empty")
-    with pytest.raises(WeightsError, match="is missing"):
+    with pytest.raises(WeightsError, match=r"model.safetensors is missing in nowhere. Make it."):
         check(settings, registry, Prompt("red"))
     assert toys.made == []
+
+
+def test_a_folder_of_ones_own_needs_no_zoos_files() -> None:
+    own = {"input_size": 4, "strength": 0.5}
+    layer = {"prior": {"name": "toy", "options": own}, "referees": [{"name": "toy", "options": own}]}
+    settings, registry, _ = table(zoo="empty", **layer)
+    check(settings, registry, Prompt("red"))
+    half = {"prior": {"name": "toy", "options": own}, "referees": [{"name": "toy", "options": {"input_size": 4}}]}
+    settings, registry, _ = table(zoo="empty", **half)
+    with pytest.raises(WeightsError, match=r"model.safetensors is missing"):
+        check(settings, registry, Prompt("red"))
 
 
 @pytest.mark.parametrize(

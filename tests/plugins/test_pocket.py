@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import referee_pocket
+from referee import zoos
 from referee.errors import PromptError, WeightsError
-from referee_pocket import WEIGHTS, check_files, world
+from referee_pocket import WEIGHTS, checkpoints, world
 from referee_pocket.judge import NONE, Found, Judge, verdict
 from referee_pocket.train import blip2, clip, judge, loop, vae
 from referee_pocket.train.data import augmented, moved, swap
@@ -225,8 +226,9 @@ def test_importing_the_plugin_imports_no_torch():
 
 # --- the weights ---
 
+
 def test_the_weights_are_small_and_whole():
-    check_files()
+    assert not [fault for checkpoint in checkpoints() for fault in zoos.faults(checkpoint)]
     files = json.loads((WEIGHTS / "manifest.json").read_text())
     assert sum(entry["bytes"] for entry in files.values()) <= 25e6
     for name, entry in files.items():
@@ -244,15 +246,23 @@ def test_a_damaged_copy_is_refused(tmp_path, monkeypatch, damage):
     else:
         victim.write_bytes(victim.read_bytes()[:-100])
     monkeypatch.setattr(referee_pocket, "WEIGHTS", copy)
+    damaged = next(checkpoint for checkpoint in checkpoints() if checkpoint.name == "blip2")
     with pytest.raises(WeightsError, match=r"model.safetensors.*Install the package again"):
-        check_files()
+        zoos.require(damaged)
 
 
 def test_a_cut_manifest_is_refused(tmp_path, monkeypatch):
     (tmp_path / "manifest.json").write_text('{"blip2/config.json": {"by')
     monkeypatch.setattr(referee_pocket, "WEIGHTS", tmp_path)
     with pytest.raises(WeightsError, match=r"manifest.json is cut short.*Install the package again"):
-        check_files()
+        checkpoints()
+
+
+def test_what_is_not_here_says_how_it_comes(tmp_path, monkeypatch):
+    monkeypatch.setattr(referee_pocket, "WEIGHTS", tmp_path)
+    prior = next(checkpoint for checkpoint in checkpoints() if checkpoint.name == "prior")
+    with pytest.raises(WeightsError, match=r"zoo's prior .* manifest.json is missing in .*Install the package"):
+        zoos.require(prior)
 
 
 def test_the_libraries_own_loaders_open_the_folders():

@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from referee.contract import Prior, Progress, Prompt, Sampler
 from referee.errors import OptionError, WeightsError
 from referee.hooks import Place
 from referee.plugins import discover
+from referee.schedules import constant
 from referee_stable_diffusion import Options
 from referee_stable_diffusion.clamp import clamp
 from referee_stable_diffusion.distillation import Distillation, draw
@@ -30,85 +31,12 @@ from referee_stable_diffusion.files import check
 from referee_stable_diffusion.load import load
 from referee_stable_diffusion.prior import StableDiffusionPrior
 
-WORDS = ["a", "red", "blue", "circle", "square", "and", "photo", "exactly", "contains", "big", "striped"]
-LENGTH = 10
 STEP = Progress(0, 10)
 PROMPT = Prompt("a red circle")
 
 
-def save_tokenizer(folder: Path) -> None:
-    """Whole words are one token each: every merge on the way to "circle</w>" is in the table."""
-    marks = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    tokens, merges = marks + [f"{m}</w>" for m in marks], []
-    for word in WORDS:
-        pieces = [*word[:-1], f"{word[-1]}</w>"]
-        while len(pieces) > 1:
-            pair = (pieces[0], pieces[1])
-            if (merge := " ".join(pair)) not in merges:
-                merges.append(merge)
-            if "".join(pair) not in tokens:
-                tokens.append("".join(pair))
-            pieces = ["".join(pair), *pieces[2:]]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
-    tokenizer.save_pretrained(folder)
-
-
-def save_pipeline(folder: Path) -> None:
-    torch.manual_seed(0)
-    save_tokenizer(folder / "tokenizer")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=LENGTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
-    UNet2DConditionModel(
-        sample_size=4,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=8,
-        norm_num_groups=8,
-        cross_attention_dim=32,
-    ).save_pretrained(folder / "unet")
-    AutoencoderKL(
-        block_out_channels=(8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        norm_num_groups=4,
-        scaling_factor=0.7,
-    ).save_pretrained(folder / "vae")
-    DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1
-    ).save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
-    tiny = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8, 8, 8),
-        decoder_block_out_channels=(8, 8, 8, 8),
-        num_encoder_blocks=(1, 1, 1, 1),
-        num_decoder_blocks=(1, 1, 1, 1),
-        scaling_factor=1.3,
-    )
-    with torch.no_grad():  # at random it paints everything black
-        tiny.decoder.layers[-1].weight.mul_(0.3)
-        tiny.decoder.layers[-1].bias.fill_(0.5)
-    tiny.save_pretrained(folder / "taesd")
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, save_pipeline: Callable[..., None]) -> Path:
     torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("sd") / "pipeline"
     save_pipeline(path)
@@ -258,7 +186,7 @@ def test_the_pull_is_the_formula(prior: StableDiffusionPrior) -> None:
         eps = torch.randn(z.shape[1:], generator=g)
         bar = prior.scheduler.alphas_cumprod[t]
         noisy = (bar.sqrt() * z[b] + (1 - bar).sqrt() * eps)[None]
-        halves = prior.text(["", PROMPT.text])
+        halves = prior.text(["", PROMPT.text]).hidden
         uncond, text = (prior.unet(noisy, t, encoder_hidden_states=h[None]).sample[0] for h in halves)
         want = 2 * (uncond + 5.0 * (text - uncond) - eps) / (z.shape[-1] * z.shape[-2])
         torch.testing.assert_close(got[b], want, atol=1e-5, rtol=1e-4)
@@ -283,7 +211,7 @@ def test_the_global_random_state_stays(kl: StableDiffusionPrior) -> None:
 
 def test_guidance_0_and_1_are_the_two_halves_and_the_rest_is_a_line(kl: StableDiffusionPrior) -> None:
     z = latents(kl)
-    at = {s: pull_of(kl, guidance=s)(z, STEP, generators(1, 2)) for s in (0.0, 1.0, 3.0)}
+    at = {s: pull_of(kl, guidance=constant(s))(z, STEP, generators(1, 2)) for s in (0.0, 1.0, 3.0)}
     assert (at[1.0] - at[0.0]).abs().max() > 1e-6
     torch.testing.assert_close(at[3.0], at[0.0] + 3 * (at[1.0] - at[0.0]), atol=1e-6, rtol=1e-4)
     calls: list[int] = []
@@ -293,7 +221,7 @@ def test_guidance_0_and_1_are_the_two_halves_and_the_rest_is_a_line(kl: StableDi
         return (noisy,)
 
     for guidance in (0.0, 1.0, 3.0):
-        pull_of(kl, unet=unet, guidance=guidance)(z, STEP, generators(1, 2))
+        pull_of(kl, unet=unet, guidance=constant(guidance))(z, STEP, generators(1, 2))
     assert calls == [2, 2, 4], "one UNet call a step, and no half that is not needed"
 
 
@@ -329,9 +257,29 @@ def test_timesteps_are_uniform_in_their_range(make: Callable[..., StableDiffusio
         seen.extend(t.tolist())
         return (noisy,)
 
-    replace(pull, unet=unet, guidance=1.0)(torch.zeros(2000, 4, 1, 1), STEP, generators(*range(2000)))
+    replace(pull, unet=unet, guidance=constant(1))(torch.zeros(2000, 4, 1, 1), STEP, generators(*range(2000)))
     assert (min(seen), max(seen)) == (200, 299)
     assert sum(seen) / len(seen) == pytest.approx(249.5, abs=3)
+
+
+def test_noise_levels_and_guidance_follow_their_schedules(make: Callable[..., StableDiffusionPrior]) -> None:
+    pull = make(t_min="linear(0.4, 0.1)", t_max="linear(0.9, 0.2)", cfg="linear(0, 2)").read(PROMPT)
+    assert isinstance(pull, Distillation)
+    seen: list[tuple[int, int]] = []
+
+    def unet(noisy: torch.Tensor, t: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        seen.append((int(t.min()), int(t.max())))
+        return (noisy,)
+
+    for k in (0, 50):
+        replace(pull, unet=unet)(torch.zeros(2000, 4, 1, 1), Progress(k, 100), generators(*range(2000)))
+    assert seen == [(400, 899), (250, 549)]
+    at = {
+        k: make(cfg="linear(0, 2)").read(PROMPT)(latents(make()), Progress(k, 100), generators(1, 2)) for k in (0, 50)
+    }
+    for k, guidance in ((0, 0.0), (50, 1.0)):
+        want = make(cfg=guidance).read(PROMPT)(latents(make()), STEP, generators(1, 2))
+        torch.testing.assert_close(at[k], want)
 
 
 def test_bfloat16_computes_in_bfloat16_and_returns_float32(make: Callable[..., StableDiffusionPrior]) -> None:
@@ -357,7 +305,7 @@ def test_the_template_wraps_the_prompt_of_the_pull(make: Callable[..., StableDif
     wrapped = make(template="a photo contains {prompt}", negative="big square").read(PROMPT)
     assert isinstance(wrapped, Distillation)
     want = make().text(["big square", "a photo contains a red circle"])
-    torch.testing.assert_close(wrapped.text, want)
+    torch.testing.assert_close(wrapped.text.hidden, want.hidden)
 
 
 def test_a_prompt_that_is_too_long_names_the_words_cut(kl: StableDiffusionPrior) -> None:
@@ -502,7 +450,10 @@ def test_a_tokenizer_without_words_or_with_too_many_is_refused(copy: Path) -> No
     [
         {},
         {"model": "x", "t_min": 0.5, "t_max": 0.5},
+        {"model": "x", "t_max": "cosine(0.95, 0.04)"},
+        {"model": "x", "t_max": 1.5},
         {"model": "x", "cfg": -1},
+        {"model": "x", "cfg": "linear(5, -1)"},
         {"model": "x", "cfg": float("inf")},
         {"model": "x", "template": "hello"},
         {"model": "x", "steps": 3},

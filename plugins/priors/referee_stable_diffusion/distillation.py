@@ -18,6 +18,8 @@ from torch import Generator, Tensor
 from referee.contract import Latent, Progress
 from referee.schedules import Schedule
 
+from .text import Told
+
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """What a diffusion model may have learnt to predict, in diffusers' words."""
 
@@ -28,21 +30,23 @@ class Distillation:
 
     Args:
         unet: diffusers' UNet2DConditionModel, frozen.
-        text: hidden states of the unconditional and of the prompt's text, in the UNet's dtype.
+        text: the unconditional and the prompt's text, in the UNet's dtype.
         alphas_cumprod: of the scheduler, on the UNet's device, float32.
         prediction: one of `PREDICTIONS`.
         guidance: s in ``e_uncond + s (e_text - e_uncond)``; at 0 and 1 one of the two halves is not computed.
         t_min: least timestep, as a fraction of all.
         t_max: timesteps stay below this fraction.
+        factor: pixels per latent cell; Stable Diffusion XL is told the picture's size.
     """
 
     unet: Any
-    text: Float[Tensor, "2 tokens width"]
+    text: Told
     alphas_cumprod: Float[Tensor, " timesteps"]
     prediction: str
     guidance: Schedule
     t_min: Schedule
     t_max: Schedule
+    factor: int = 8
 
     @torch.no_grad()
     def __call__(self, z: Latent, progress: Progress, generators: Sequence[Generator]) -> Latent:
@@ -58,18 +62,31 @@ class Distillation:
 
     def _guided(self, noisy: Latent, t: Int[Tensor, " n"], guidance: float) -> Latent:
         """The UNet's output under classifier-free guidance, float32; both halves in one call."""
-        halves = {0.0: self.text[:1], 1.0: self.text[1:]}.get(guidance, self.text)
-        k = len(halves)
+        both = {0.0: slice(0, 1), 1.0: slice(1, 2)}.get(guidance, slice(0, 2))
+        told, n = self.text.rows(both), len(noisy)
+        k = len(told.hidden)
         out: Tensor = self.unet(
-            noisy.to(halves.dtype).repeat(k, 1, 1, 1),
+            noisy.to(told.hidden.dtype).repeat(k, 1, 1, 1),
             t.repeat(k),
-            encoder_hidden_states=halves.repeat_interleave(len(noisy), dim=0),
+            encoder_hidden_states=told.hidden.repeat_interleave(n, dim=0),
             return_dict=False,
+            **self._added(told.pooled, noisy),
         )[0].float()
         if k == 1:
             return out
-        plain, told = out.chunk(2)
-        return plain + guidance * (told - plain)
+        plain, guided = out.chunk(2)
+        return plain + guidance * (guided - plain)
+
+    def _added(self, pooled: Float[Tensor, "k pooled"] | None, z: Latent) -> dict[str, Any]:
+        """What Stable Diffusion XL is told beside the text: original size, crop and target size, in pixels; here of a
+        picture that was neither resized nor cropped (arXiv 2307.01952, section 2.2)."""
+        if pooled is None:
+            return {}
+        height, width = (side * self.factor for side in z.shape[-2:])
+        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=z.device)
+        rows = len(pooled) * len(z)
+        added = {"text_embeds": pooled.repeat_interleave(len(z), dim=0), "time_ids": sizes.expand(rows, -1)}
+        return {"added_cond_kwargs": added}
 
 
 def draw(z: Latent, generators: Sequence[Generator], low: int, high: int) -> tuple[Int[Tensor, " n"], Latent]:

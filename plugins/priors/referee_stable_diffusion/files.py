@@ -14,8 +14,19 @@ from referee.weights import check_folder
 
 from .options import Options
 
-STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+STEMS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+}
 """The components with weights, and how their files' names begin."""
+ENCODERS = {
+    "StableDiffusionPipeline": {"text_encoder": "CLIPTextModel"},
+    "StableDiffusionXLPipeline": {"text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"},
+}
+"""The pipelines that can be loaded, as model_index.json names them, with the classes of their text encoders."""
+VAES = ("AutoencoderKL", "AutoencoderTiny")
 _MEND = (
     "Expected is a diffusers pipeline folder with safetensors weights, for example from "
     "`hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir FOLDER`."
@@ -24,21 +35,39 @@ _MEND_VAE = "Expected is a diffusers VAE folder, for example from `hf download m
 
 
 def check(options: Options) -> None:
-    """Refuse options whose folders lack a file or hold one that is cut short.
+    """Refuse options whose folders lack a file, hold one that is cut short, or are another model than wanted.
 
     Raises:
         WeightsError: naming the file and what is wrong with it.
     """
     model = Path(options.model)
-    plain = ["model_index.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"]
-    if not (model / "tokenizer" / "tokenizer.json").is_file():
-        # Without them transformers makes a tokenizer of no words, and says nothing.
-        plain += ["tokenizer/vocab.json", "tokenizer/merges.txt"]
-    check_folder(model, plain, mend=_MEND)
-    for component in ("unet", "text_encoder") if options.vae else STEMS:
-        _check_component(model / component, STEMS[component], _MEND)
-    if options.vae:
-        _check_component(Path(options.vae), STEMS["vae"], _MEND_VAE)
+    check_folder(model, ["model_index.json", "scheduler/scheduler_config.json"], mend=_MEND)
+    encoders = ENCODERS[pipeline(model)]
+    for encoder, kind in encoders.items():
+        _check_tokenizer(model / tokenizer(encoder))
+        _check_component(model / encoder, STEMS[encoder], _MEND)
+        _check_class(model / encoder, "architectures", kind)
+    _check_component(model / "unet", STEMS["unet"], _MEND)
+    _check_class(model / "unet", "_class_name", "UNet2DConditionModel")
+    _check_component(vae_folder(options), STEMS["vae"], _MEND_VAE if options.vae else _MEND)
+    _check_class(vae_folder(options), "_class_name", *VAES)
+
+
+def pipeline(model: Path) -> str:
+    """The class that a pipeline folder says it is of, one of `ENCODERS`.
+
+    Raises:
+        WeightsError: it is another, or says nothing.
+    """
+    kind = read_config(model / "model_index.json").get("_class_name")
+    if kind not in ENCODERS:
+        raise WeightsError(f"{model} holds a {kind}; known are {' and '.join(ENCODERS)}. {_MEND}")
+    return str(kind)
+
+
+def tokenizer(encoder: str) -> str:
+    """The folder of a text encoder's tokenizer: "tokenizer_2" for "text_encoder_2"."""
+    return encoder.replace("text_encoder", "tokenizer")
 
 
 def vae_folder(options: Options) -> Path:
@@ -67,6 +96,23 @@ def read_config(path: Path) -> dict[str, object]:
     if not isinstance(config, dict):
         raise WeightsError(f"{path} is not a configuration: it holds a {type(config).__name__}. {_MEND}")
     return config
+
+
+def _check_tokenizer(folder: Path) -> None:
+    plain = ["tokenizer_config.json"]
+    if not (folder / "tokenizer.json").is_file():
+        # Without them transformers makes a tokenizer of no words, and says nothing.
+        plain += ["vocab.json", "merges.txt"]
+    check_folder(folder, plain, mend=_MEND)
+
+
+def _check_class(folder: Path, key: str, *known: str) -> None:
+    """Of a model: diffusers writes one ``_class_name``, transformers a list of ``architectures``."""
+    found = read_config(folder / "config.json").get(key)
+    names = found if isinstance(found, list) else [found]
+    if not set(names) & set(known):
+        said = ", ".join(str(name) for name in names)
+        raise WeightsError(f"{folder} holds a {said}; known are {' and '.join(known)}. {_MEND}")
 
 
 def _check_component(folder: Path, stem: str, mend: str) -> None:

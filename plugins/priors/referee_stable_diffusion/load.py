@@ -14,19 +14,21 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from referee.errors import WeightsError
 from referee.hooks import Place
 
 from .distillation import PREDICTIONS
-from .files import STEMS, check, read_config, vae_folder, variant
+from .files import ENCODERS, STEMS, check, pipeline, read_config, tokenizer, vae_folder, variant
 from .options import Options
 from .prior import StableDiffusionPrior
-from .text import TextReader
+from .text import PairReader, TextReader
 
-VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+SCALE = 0.18215
+"""Of an AutoencoderKL whose configuration says none: Stable Diffusion 1's (diffusers' default)."""
+CLASSES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, CLIPTextModel, CLIPTextModelWithProjection)}
 
 
 def load(options: Options, place: Place) -> StableDiffusionPrior:
@@ -56,21 +58,32 @@ def load(options: Options, place: Place) -> StableDiffusionPrior:
 
 def _vae(folder: Path, dtype: torch.dtype) -> Any:
     config = read_config(folder / "config.json")
-    kind = VAES.get(str(config.get("_class_name")))
-    if kind is None:
-        raise WeightsError(f"{folder} holds a {config.get('_class_name')}; known are {' and '.join(VAES)}.")
+    kind = CLASSES[str(config["_class_name"])]
     if dtype == torch.float16 and config.get("force_upcast", kind is AutoencoderKL):
         dtype = torch.float32
     return _model(kind, folder, STEMS["vae"], dtype)
 
 
-def _text(model: Path, dtype: torch.dtype, device: str) -> TextReader:
-    encoder = _model(CLIPTextModel, model / "text_encoder", STEMS["text_encoder"], dtype).to(device)
+def _text(model: Path, dtype: torch.dtype, device: str) -> TextReader | PairReader:
+    encoders = ENCODERS[pipeline(model)]
+    readers = [_reader(model, encoder, CLASSES[kind], dtype, device) for encoder, kind in encoders.items()]
+    if len(readers) == 1:
+        return readers[0]
+    zero = read_config(model / "model_index.json").get("force_zeros_for_empty_prompt", True)
+    return PairReader(readers[0], readers[1], bool(zero))
+
+
+def _reader(model: Path, encoder: str, kind: Any, dtype: torch.dtype, device: str) -> TextReader:
+    network = _model(kind, model / encoder, STEMS[encoder], dtype).to(device)
+    folder = model / tokenizer(encoder)
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer", local_files_only=True)
+        tokens = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"The tokenizer in {model / 'tokenizer'} cannot be loaded: {error}") from error
-    return TextReader(tokenizer, encoder)
+        raise WeightsError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
+    words, known = len(tokens), int(network.config.vocab_size)
+    if words > known:
+        raise WeightsError(f"The tokenizer in {folder} has {words} tokens, its text encoder knows {known}.")
+    return TextReader(tokens, network)
 
 
 def _scheduler(path: Path) -> Any:
@@ -87,9 +100,11 @@ def _scheduler(path: Path) -> Any:
 
 
 def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype) -> Any:
-    name = "dtype" if kind is CLIPTextModel else "torch_dtype"
+    of_transformers = kind in (CLIPTextModel, CLIPTextModelWithProjection)
+    name = "dtype" if of_transformers else "torch_dtype"
     settings: dict[str, Any] = {name: dtype, "variant": variant(folder, stem), "output_loading_info": True}
-    if kind is not CLIPTextModel:
+    settings["ignore_mismatched_sizes"] = True  # told below, by name
+    if not of_transformers:
         settings["low_cpu_mem_usage"] = False  # needs accelerate, which is no dependency
     try:
         model, info = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
@@ -97,22 +112,56 @@ def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype) -> Any:
         raise WeightsError(f"The {kind.__name__} in {folder} cannot be loaded: {error}") from error
     if missing := sorted(info["missing_keys"]):
         raise WeightsError(f"{folder} lacks {len(missing)} weights of its {kind.__name__}, first {missing[0]}.")
+    if wrong := sorted(str(entry[0]) for entry in info.get("mismatched_keys", ())):
+        raise WeightsError(
+            f"{folder}: its config.json is not of these weights: {len(wrong)} are of another shape than it says, first "
+            f"{wrong[0]}. Fetch both from one place."
+        )
     return model.requires_grad_(False).eval()
 
 
 def _check_fit(prior: StableDiffusionPrior, options: Options) -> None:
-    words, known = len(prior.text.tokenizer), int(prior.text.encoder.config.vocab_size)
-    if words > known:
-        raise WeightsError(f"The tokenizer in {options.model} has {words} tokens, its text encoder knows {known}.")
-    channels, wanted = int(prior.vae.config.latent_channels), int(prior.unet.config.in_channels)
+    unet, vae = prior.unet.config, prior.vae.config
+    channels, wanted = int(vae.latent_channels), int(unet.in_channels)
     if channels != wanted:
         raise WeightsError(
             f"The VAE in {vae_folder(options)} has {channels} latent channels, "
             f"the UNet in {options.model} wants {wanted}."
         )
-    width, wanted = int(prior.text.encoder.config.hidden_size), int(prior.unet.config.cross_attention_dim)
+    _check_latents(prior, options)
+    two = isinstance(prior.text, PairReader)
+    readers = [prior.text.first, prior.text.second] if isinstance(prior.text, PairReader) else [prior.text]
+    width, wanted = sum(int(reader.encoder.config.hidden_size) for reader in readers), int(unet.cross_attention_dim)
     if width != wanted:
         raise WeightsError(f"The text encoder in {options.model} has width {width}, its UNet wants {wanted}.")
+    if (unet.addition_embed_type == "text_time") != two:
+        raise WeightsError(
+            f"The UNet in {options.model} is {'not ' if two else ''}one of Stable Diffusion XL, "
+            f"its model_index.json says {pipeline(Path(options.model))}."
+        )
+    if two:
+        pooled, sizes = int(readers[1].encoder.config.projection_dim), 6 * int(unet.addition_time_embed_dim)
+        if (wanted := int(unet.projection_class_embeddings_input_dim)) != pooled + sizes:
+            raise WeightsError(
+                f"The second text encoder in {options.model} pools to {pooled}, its UNet wants {wanted - sizes}."
+            )
+
+
+def _check_latents(prior: StableDiffusionPrior, options: Options) -> None:
+    """Latents of another scale decode to pictures of another world. A tiny VAE has no scale of its own, and cannot be
+    told from its like."""
+    vae, own = prior.vae.config, Path(options.model) / "vae" / "config.json"
+    if getattr(vae, "latents_mean", None) is not None:
+        raise WeightsError(f"The VAE in {vae_folder(options)} has a mean for each latent channel: not known here.")
+    if not options.vae or not own.is_file() or not isinstance(prior.vae, AutoencoderKL):
+        return
+    config = read_config(own)
+    scale = config.get("scaling_factor", SCALE)
+    if config.get("_class_name") == "AutoencoderKL" and scale != vae.scaling_factor:
+        raise WeightsError(
+            f"The VAE in {options.vae} scales its latents by {vae.scaling_factor}, the one that {options.model} was "
+            f"trained with by {scale}: they are of different latent spaces. Take one for the same model."
+        )
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 
 from referee.contract import Image, Latent, Prompt, Pull
@@ -17,7 +16,7 @@ from referee.errors import OptionError
 from .clamp import clamp
 from .distillation import Distillation
 from .options import Options
-from .text import TextReader
+from .text import PairReader, TextReader, Told
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,14 @@ class StableDiffusionPrior:
         vae: diffusers' AutoencoderKL or AutoencoderTiny.
         unet: diffusers' UNet2DConditionModel.
         scheduler: diffusers' DDIMScheduler with the checkpoint's noise schedule.
-        text: the checkpoint's text encoder.
+        text: the checkpoint's text encoder, or the two of Stable Diffusion XL.
         options: how to pull and sample.
     """
 
     vae: Any
     unet: Any
     scheduler: Any
-    text: TextReader
+    text: TextReader | PairReader
     options: Options
 
     @property
@@ -84,6 +83,7 @@ class StableDiffusionPrior:
             guidance=options.cfg,
             t_min=options.t_min,
             t_max=options.t_max,
+            factor=self.factor,
         )
 
     @torch.no_grad()
@@ -94,11 +94,14 @@ class StableDiffusionPrior:
             OptionError: the size does not fit; see `latent_shape`.
         """
         self.latent_shape(height, width)
-        negative, positive = self._embed(prompt.text).unsqueeze(1)
-        n = len(generators)
+        told, n = self._embed(prompt.text), len(generators)
+        embeds = {"negative_prompt_embeds": told.hidden[:1].expand(n, -1, -1)}
+        embeds["prompt_embeds"] = told.hidden[1:].expand(n, -1, -1)
+        if told.pooled is not None:
+            embeds["negative_pooled_prompt_embeds"] = told.pooled[:1].expand(n, -1)
+            embeds["pooled_prompt_embeds"] = told.pooled[1:].expand(n, -1)
         latents: Tensor = self._pipeline(
-            prompt_embeds=positive.expand(n, -1, -1),
-            negative_prompt_embeds=negative.expand(n, -1, -1),
+            **embeds,
             height=height,
             width=width,
             num_inference_steps=self.options.sample_steps,
@@ -109,9 +112,9 @@ class StableDiffusionPrior:
         )[0]
         return self.decode(latents.float())
 
-    def _embed(self, text: str) -> Float[Tensor, "2 tokens width"]:
-        """The negative text's and the text's hidden states, in the UNet's dtype."""
-        return self.text([self.options.negative, text]).to(self.unet.device, self.unet.dtype)
+    def _embed(self, text: str) -> Told:
+        """The negative text and the text, on the UNet's device and in its dtype."""
+        return self.text([self.options.negative, text]).to(next(self.unet.parameters()))
 
     @property
     def _scale(self) -> tuple[float, float]:
@@ -120,17 +123,18 @@ class StableDiffusionPrior:
 
     @cached_property
     def _pipeline(self) -> Any:
-        from diffusers import StableDiffusionPipeline  # slow to import, and most runs never sample
+        # Slow to import, and most runs never sample.
+        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-        pipeline = StableDiffusionPipeline(
-            vae=self.vae,
-            unet=self.unet,
-            scheduler=self.scheduler,
-            text_encoder=self.text.encoder,
-            tokenizer=self.text.tokenizer,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        parts = {"vae": self.vae, "unet": self.unet, "scheduler": self.scheduler}
+        if isinstance(self.text, PairReader):
+            one, two = self.text.first, self.text.second
+            parts |= {"text_encoder": one.encoder, "tokenizer": one.tokenizer}
+            parts |= {"text_encoder_2": two.encoder, "tokenizer_2": two.tokenizer}
+            pipeline: Any = StableDiffusionXLPipeline(**parts, add_watermarker=False)
+        else:
+            parts |= {"text_encoder": self.text.encoder, "tokenizer": self.text.tokenizer}
+            parts |= {"safety_checker": None, "feature_extractor": None}
+            pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from referee.errors import WeightsError
-from referee.hooks import ZooSpec, hookimpl
-from referee.weights import check_folder
+from referee.hooks import Checkpoint, ZooFile, ZooSpec, hookimpl
 from referee_pocket.words import check_prompt
 
 HERE = Path(__file__).parent
@@ -23,30 +22,44 @@ MANIFEST = "manifest.json"
 PRESETS = {path.stem: path.read_text(encoding="utf-8") for path in (HERE / "presets").glob("*.toml")}
 
 
-def check_files() -> None:
-    """Refuse a copy of the zoo that lacks a file or has a cut one.
+ROLES = {"blip2": "blip2", "clip": "clip", "prior": "stable-diffusion", "judge": ""}
+"""Folders of the weights, and the parts that they are for; no plug-in of a run reads the judge's."""
+MEND = "Install the package again: pip install --force-reinstall vlm-referee"
+
+
+def checkpoints() -> tuple[Checkpoint, ...]:
+    """The zoo's models, as the manifest lists them.
 
     Raises:
-        WeightsError: naming the file.
+        WeightsError: the manifest is cut short.
     """
-    mend = "Install the package again: pip install --force-reinstall vlm-referee"
-    check_folder(WEIGHTS, [MANIFEST], mend=mend)
+    listed = _manifest()
+    return tuple(
+        Checkpoint(
+            role,
+            WEIGHTS,
+            (ZooFile(MANIFEST), *(file for file in listed if file.name.startswith(f"{role}/"))),
+            options={part: {"model": str(WEIGHTS / role)}} if part else {},
+            licence="MIT",
+            mend=MEND,
+        )
+        for role, part in ROLES.items()
+    )
+
+
+def _manifest() -> list[ZooFile]:
+    """All files; none if there is no manifest, which every checkpoint then lacks."""
+    path = WEIGHTS / MANIFEST
+    if not path.is_file():
+        return []
     try:
-        files = json.loads((WEIGHTS / MANIFEST).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{WEIGHTS / MANIFEST} is cut short or no JSON: {error}. {mend}") from error
-    check_folder(WEIGHTS, files, mend=mend)
-    for name, entry in files.items():
-        if (size := (WEIGHTS / name).stat().st_size) != entry["bytes"]:
-            raise WeightsError(f"{WEIGHTS / name} has {size:,} bytes and should have {entry['bytes']:,}. {mend}")
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return [ZooFile(name, entry["bytes"], entry["sha256"]) for name, entry in entries.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is cut short or no manifest: {error}. {MEND}") from error
 
 
 @hookimpl
 def referee_zoos(register: Callable[[ZooSpec], None]) -> None:
-    checkpoints = {
-        "blip2": {"model": str(WEIGHTS / "blip2")},
-        "clip": {"model": str(WEIGHTS / "clip")},
-        "stable-diffusion": {"model": str(WEIGHTS / "prior")},
-    }
     summary = "an embedded little world: 8 shapes x 8 colours x 4 textures at 64 px, for a laptop"
-    register(ZooSpec("pocket", summary, "pocket", checkpoints, PRESETS, check_prompt, check_files))
+    register(ZooSpec("pocket", summary, "pocket", checkpoints, PRESETS, check_prompt))

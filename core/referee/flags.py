@@ -1,0 +1,44 @@
+"""The command line's flags about plug-ins, which all its commands have, and what they open."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from referee.errors import OptionError, nearest
+
+if TYPE_CHECKING:
+    from referee.plugins import Registry
+
+Block = Annotated[
+    list[str] | None, typer.Option("-p", metavar="no:NAME", help="Leave a plug-in unloaded; repeat for more.")
+]
+NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load no installed plug-in.")]
+Files = Annotated[
+    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="A single file as a plug-in; its code runs.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def open_registry(block: list[str] | None, no_plugins: bool, files: list[Path] | None) -> Registry:
+    """The plug-ins that the flags leave.
+
+    Raises:
+        OptionError: a ``-p`` is not of the form no:NAME.
+        PluginError: a ``--plugin`` file is not there or failed.
+    """
+    from referee.plugins import discover
+
+    for text in block or ():
+        if not text.startswith("no:") or len(text) == 3:
+            raise OptionError(f"-p {text}: write -p no:NAME to leave a plug-in unloaded.")
+    names = [text[3:] for text in block or ()]
+    registry = discover(enabled=not no_plugins, block=names, files=files or ())
+    known = [plugin.name for plugin in registry.plugins]
+    for name in names:
+        if name not in known:
+            print(f"referee: -p no:{name}: there is no plug-in of that name. {nearest(name, known)}", file=sys.stderr)
+    return registry
