@@ -42,8 +42,9 @@ Referees = Annotated[
         "--referee",
         "-r",
         metavar="NAME[:key=value,...]",
-        help="A referee that plays; repeat for more. weight= and label= fit all, the rest are its own options: see "
-        "`referee plugins --json`. [dim]default: the preset's[/dim]",
+        help="A referee that plays; repeat for more. weight=, label=, from=, until=, views=, aug=, prompt=, negative=, "
+        "margin=, every= and between= fit all, the rest are its own options: see `referee plugins --json`. "
+        "[dim]default: the preset's[/dim]",
     ),
 ]
 PriorOption = Annotated[
@@ -56,6 +57,15 @@ Augment = Annotated[
         "--aug",
         metavar="NAME[:key=value,...]|none",
         help="Makes the views; with 'none' the plain image is scored. [dim]default: the preset's[/dim]",
+    ),
+]
+Balance = Annotated[
+    str | None,
+    typer.Option(
+        "--balancer",
+        metavar="NAME[:key=value,...]",
+        help="Makes one direction of several gradients; space=image balances on the image, which costs one decoder "
+        "pass for all referees. [dim]default: the mean of unit gradients[/dim]",
     ),
 ]
 Zoo = Annotated[
@@ -99,6 +109,7 @@ def generate(
     referee: Referees = None,
     prior: PriorOption = None,
     aug: Augment = None,
+    balancer: Balance = None,
     zoo: Zoo = None,
     preset: Preset = None,
     config: Config = None,
@@ -124,8 +135,8 @@ def generate(
     """
     registry = _registry(block, no_plugins, plugin)
     settings = _settings(
-        registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, steps=steps, views=views, seed=seed,
-        n=n, size=size, device=device, dtype=dtype,
+        registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
+        views=views, seed=seed, n=n, size=size, device=device, dtype=dtype,
     )  # fmt: skip
     _run(prompt, settings, registry, out)
 

@@ -20,6 +20,7 @@ from referee.rules import Rules
 from referee.schedules import constant, cosine, linear
 from referee.settings import (
     MAX_IMAGES,
+    BalancerPart,
     Layer,
     Part,
     RefereePart,
@@ -297,8 +298,12 @@ FULL = Settings(
     referees=(
         RefereePart(name="dist:a", weight=cosine(1, 1 / 7), options={"deep": {"list": [1, 2.5, "x"], "on": True}}),
         RefereePart(name="a", label="Würfel \"quoted\"\n"),
+        RefereePart(name="b", aug="none", start=1 / 3, until=0.9, views=3, every=4, between="leave"),
+        RefereePart(
+            name="c", aug=Part(name="k", options={"p": 0.5}), prompt="a red circle", negative=True, margin=-1e-9
+        ),
     ),
-    augmentation=Part(name="k", options={"p": 1e-300}), balancer=Part(name="norm"),
+    augmentation=Part(name="k", options={"p": 1e-300}), balancer=BalancerPart(name="norm", space="image"),
 )  # fmt: skip
 
 
