@@ -321,6 +321,11 @@ def _write(folder: Path, result: Result, description: dict[str, Any], frames: di
         record.write_metrics(folder, result.history)
         frames[len(result.history)] = pictures
         record.write_strip(folder / "evolution.png", record.strip(frames, [f"seed {seed}" for seed in result.seeds]))
+        if any(row["losses"] for row in result.history):
+            from referee import charts
+
+            maps = {name: found.numpy() for name, found in result.maps.items()}
+            record.write_strip(folder / "panel.png", charts.panel(result.history, pictures, maps))
 
 
 def _console() -> Console:
