@@ -201,16 +201,10 @@ def test_the_default_folder_is_fresh(desk: Desk) -> None:
 
 
 def test_a_panel_from_the_command_line_and_its_repetition(desk: Desk) -> None:
-    table = [
-        "-r",
-        "toy:until=0.5,every=2",
-        "-r",
-        'toy:label=calm,aug=none,prompt="a blue, blue ring",negative=true,views=2',
-    ]
+    calm = 'toy:label=calm,aug=none,prompt="a blue, blue ring",negative=true,views=2'
+    table = ["-r", "toy:until=0.5,every=2", "-r", calm, "--balancer", "upgrad:space=image", "--plugin", "toys.py"]
     words = [*PRIOR, *table, "--steps", "12", "--set", "rules.tail=2", "--set", "rules.prior_weight=0.2"]
-    answer = desk.bare(
-        "generate", "red", *words, "--balancer", "upgrad:space=image", "--out", "out", "--plugin", "toys.py"
-    )
+    answer = desk.bare("generate", "red", *words, "--out", "out")
     assert (answer.code, answer.err) == (0, "")
     run = tomllib.loads((desk.folder / "out" / "run.toml").read_text())
     assert run["balancer"] == {"name": "upgrad", "space": "image", "options": {}}
@@ -230,10 +224,8 @@ def test_a_panel_from_the_command_line_and_its_repetition(desk: Desk) -> None:
 
 def test_steps_without_a_referee_are_said(desk: Desk) -> None:
     answer = desk("generate", "red", *PRIOR, "-r", "toy:until=0.25", "--steps", "16", "--out", "out")
-    assert (
-        answer.err
-        == "referee: No referee plays at 2 of 6 steps, first at step 4: there only the prior moves the latent.\n"
-    )
+    idle = "No referee plays at 2 of 6 steps, first at step 4: there only the prior moves the latent."
+    assert answer.err == f"referee: {idle}\n"
 
 
 def test_ctrl_c_writes_the_best_so_far(desk: Desk) -> None:

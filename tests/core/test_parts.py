@@ -111,7 +111,8 @@ def test_a_place_at_the_table_is_passed_on() -> None:
     settings, registry, _ = table(
         referees=[
             {"name": "toy", "from": 0.2, "until": 0.8, "views": 3, "aug": own, "prompt": " a  red ring"},
-            {"name": "toy", "label": "b", "aug": "none", "negative": True, "margin": 0.5, "every": 2, "between": "leave"},
+            {"name": "toy", "label": "b", "aug": "none", "negative": True, "margin": 0.5, "every": 2,
+             "between": "leave"},
             {"name": "toy", "label": "c", "aug": "shade"},
             {"name": "toy", "label": "d"},
         ],
