@@ -6,7 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -565,6 +565,21 @@ def test_a_run_begins_afresh_and_its_memory_is_all_that_smooth_keeps() -> None:
     assert set(kept) == {"balancer/a", "balancer/b", "balancer/c"}
     assert all(v.shape == (2,) for v in kept.values())
     assert not torch.equal(play(rule, memory=kept)[0].z, first[0].z)  # with a past, the first step is another
+
+
+def test_what_is_kept_is_replaced_and_not_changed() -> None:
+    """So a copy of the dictionary, taken at any step, is a snapshot that a run can go on from."""
+    seats = [replace(seat, every=2) for seat in SEATS]
+    memory: Memory = {}
+    run = invert("red", seats, ToyPrior(), rules=RULES, balancer=Smooth(), seeds=(3, 8), size=(12, 12), memory=memory)
+    for _ in range(4):
+        next(run)
+    snapshot = dict(memory)
+    values = {name: kept.clone() for name, kept in snapshot.items()}
+    list(run)
+    assert set(snapshot) == {f"{who}/{name}" for who in ("panel", "balancer") for name in "abc"}
+    assert all(torch.equal(snapshot[name], values[name]) for name in snapshot)
+    assert not any(torch.equal(memory[name], values[name]) for name in snapshot)
 
 
 # --- as a plug-in -----------------------------------------------------------------------------------------------------
