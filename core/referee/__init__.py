@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from referee.errors import RefereeError
     from referee.hooks import Spec, ZooSpec, hookimpl
-    from referee.inversion import Seat, Step, invert
+    from referee.inversion import Step, invert
+    from referee.panel import Seat
     from referee.parts import Parts
     from referee.play import Result, generate, load, parts_of, sample, score
     from referee.prompt import Prompt
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Parts": "parts", "Prompt": "prompt", "RefereeError": "errors", "Result": "play", "Rules": "rules",
-    "Schedule": "schedules", "Seat": "inversion", "Spec": "hooks", "Step": "inversion", "ZooSpec": "hooks",
+    "Schedule": "schedules", "Seat": "panel", "Spec": "hooks", "Step": "inversion", "ZooSpec": "hooks",
     "constant": "schedules", "cosine": "schedules", "generate": "play", "hookimpl": "hooks", "invert": "inversion",
     "linear": "schedules", "load": "play", "parts_of": "play", "sample": "play", "score": "play",
 }  # fmt: skip

@@ -3,11 +3,15 @@
 The paper (arXiv 2402.16305, Algorithm 1) scales one referee's gradient to the length of the prior's. With several,
 each is scaled to unit length first, so that none shouts; their weighted mean is then given the prior's length. It is
 not stretched back when they disagree: two referees that pull apart push less, and `agreement` says so.
+
+Rows are gradients on the latent. They may as well be gradients on the image (``space="image"``): combined there, their
+push is carried through the decoder once, whatever the number of referees. See `referee.panel.Panel.push`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +20,14 @@ from torch import Tensor
 from referee.contract import Latent
 
 PerSample = Float[Tensor, "n"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cosines:
+    """Who pulls with whom: the cosine of every pair of rows, (n, r, r), NaN where one of the two is not usable."""
+
+    names: tuple[str, ...]
+    matrix: Float[Tensor, "n r r"]
 
 
 def lengths(g: Latent) -> PerSample:
@@ -52,17 +64,36 @@ def agreement(rows: Mapping[str, Latent], weights: Mapping[str, PerSample]) -> P
     return lengths(mean_direction(rows, weights)).float()
 
 
+def cosines(rows: Mapping[str, Latent]) -> Cosines:
+    """Of all pairs, per sample, in float64 and given as float32.
+
+    >>> g = torch.tensor([[[[3.0, 4.0]]]])
+    >>> cosines({"a": g, "b": -2 * g}).matrix.tolist()
+    [[[1.0, -1.0], [-1.0, 1.0]]]
+    """
+    units = torch.stack([u.flatten(1).double() for u in directions(rows).values()], 1)
+    good = torch.stack([usable(g) for g in rows.values()], 1)
+    found = (units @ units.mT).clamp(-1, 1)
+    return Cosines(tuple(rows), torch.where(good[:, :, None] & good[:, None], found, torch.nan).float())
+
+
+def at_length(direction: Latent, pull: Latent | None) -> Latent:
+    """A direction (n, ...) of length at most 1, times the prior's length, per sample.
+
+    Without a prior there is no length to take: a direction of length 1 is given unit root mean square, so that ``lr``
+    keeps its meaning of "deviations of the latent per step".
+    """
+    unit = torch.full((len(direction),), direction[0].numel() ** 0.5, device=direction.device)
+    size = unit if pull is None else lengths(pull)
+    return direction * size.to(direction.dtype)[:, None, None, None]
+
+
 def norm(rows: Mapping[str, Latent], weights: Mapping[str, PerSample], pull: Latent | None) -> Latent:
     """The default rule: the mean direction at the prior's length, per sample.
-
-    Without a prior there is no length to take: the push is given unit root mean square, so that ``lr`` keeps its
-    meaning of "deviations of the latent per step".
 
     >>> g = torch.tensor([[[[3.0, 4.0]]]])
     >>> one = torch.ones(1)
     >>> norm({"a": g}, {"a": one}, pull=2 * g).flatten().tolist()      # 10 long, along g
     [6.0, 8.0]
     """
-    mean = mean_direction(rows, weights)
-    size = lengths(pull) if pull is not None else torch.full((len(mean),), mean[0].numel() ** 0.5, device=mean.device)
-    return mean * size.to(mean.dtype)[:, None, None, None]
+    return at_length(mean_direction(rows, weights), pull)

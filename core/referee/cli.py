@@ -45,8 +45,9 @@ Referees = Annotated[
         "--referee",
         "-r",
         metavar="NAME[:key=value,...]",
-        help="A referee that plays; repeat for more. weight= and label= fit all, the rest are its own options: see "
-        "`referee plugins --json`. [dim]default: the preset's[/dim]",
+        help="A referee that plays; repeat for more. weight=, label=, from=, until=, views=, aug=, prompt=, negative=, "
+        "margin=, every= and between= fit all, the rest are its own options: see `referee plugins --json`. "
+        "[dim]default: the preset's[/dim]",
     ),
 ]
 PriorOption = Annotated[
@@ -59,6 +60,15 @@ Augment = Annotated[
         "--aug",
         metavar="NAME[:key=value,...]|none",
         help="Makes the views; with 'none' the plain image is scored. [dim]default: the preset's[/dim]",
+    ),
+]
+Balance = Annotated[
+    str | None,
+    typer.Option(
+        "--balancer",
+        metavar="NAME[:key=value,...]",
+        help="Makes one direction of several gradients; space=image balances on the image, which costs one decoder "
+        "pass for all referees. [dim]default: the mean of unit gradients[/dim]",
     ),
 ]
 Zoo = Annotated[
@@ -94,6 +104,7 @@ def generate(
     referee: Referees = None,
     prior: PriorOption = None,
     aug: Augment = None,
+    balancer: Balance = None,
     zoo: Zoo = None,
     preset: Preset = None,
     config: Config = None,
@@ -119,8 +130,8 @@ def generate(
     """
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
-        registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, steps=steps, views=views, seed=seed,
-        n=n, size=size, device=device, dtype=dtype,
+        registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
+        views=views, seed=seed, n=n, size=size, device=device, dtype=dtype,
     )  # fmt: skip
     _run(prompt, settings, registry, out)
 
@@ -293,6 +304,11 @@ def _write(folder: Path, result: Result, description: dict[str, Any], frames: di
         record.write_metrics(folder, result.history)
         frames[len(result.history)] = pictures
         record.write_strip(folder / "evolution.png", record.strip(frames, [f"seed {seed}" for seed in result.seeds]))
+        if any(row["losses"] for row in result.history):
+            from referee import charts
+
+            maps = {name: found.numpy() for name, found in result.maps.items()}
+            record.write_strip(folder / "panel.png", charts.panel(result.history, pictures, maps))
 
 
 def _console() -> Console:

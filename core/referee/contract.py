@@ -18,8 +18,8 @@ from torch import Generator, Tensor
 from referee.prompt import Prompt
 
 __all__ = [
-    "Augmentation", "Balancer", "Image", "Latent", "Loss", "Losses", "Prior", "Progress", "Prompt", "Pull", "Referee",
-    "Sampler", "Viewer", "Views",
+    "Augmentation", "Balancer", "Image", "Latent", "Loss", "Losses", "Memory", "Prior", "Progress", "Prompt", "Pull",
+    "Referee", "Remembering", "Sampler", "Viewer", "Views",
 ]  # fmt: skip
 
 Latent = Float[Tensor, "n c h w"]
@@ -35,6 +35,9 @@ Loss = Callable[[Views], Losses]
 """A referee that has read the prompt. Differentiable with respect to the views."""
 Pull = Callable[[Latent, "Progress", Sequence[Generator]], Latent]
 """A prior that has read the prompt: the gradient that keeps ``z`` real, detached. One CPU generator per row of z."""
+Memory = dict[str, Tensor]
+"""What the parts of one run keep from step to step, by name: "panel/..." and "balancer/...", one row per seed. An entry
+is replaced, never changed in place: a copy of the dictionary is a snapshot, and safetensors can hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +115,15 @@ class Balancer(Protocol):
         self, rows: Mapping[str, Latent], weights: Mapping[str, Float[Tensor, "n"]], pull: Latent | None
     ) -> Latent:
         """The push on z. ``rows``: each referee's gradient; ``weights``: per sample, 0 where the referee sits
-        out this step; ``pull``: the prior's gradient, if there is a prior."""
+        out this step; ``pull``: the prior's gradient, if there is a prior: the push takes its length from it, and
+        has unit root mean square without. A rule whose push has a length of its own, like a plain sum, says so by
+        an attribute ``own_length = True``."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A balancer that looks back at earlier steps."""
+
+    def with_memory(self, memory: Memory) -> Balancer:
+        """The same rule for one run, which keeps all that it remembers in ``memory``, and nothing elsewhere: empty at
+        the start of a run, as it was left where a run goes on. Names begin with "balancer/"."""

@@ -28,6 +28,20 @@ def sparkline(values: list[float], width: int = 32) -> str:
     return "".join(BARS[1 + round(7 * (v - low) / span)] if isfinite(v) else BARS[0] for v in picked)
 
 
+def opposed(step: Step) -> str:
+    """The two that pull hardest against each other, by the mean over pictures; empty if none do."""
+    if step.cosines is None:
+        return ""
+    names, mean = step.cosines.names, step.cosines.matrix.nanmean(0)
+    found = [
+        (value, f"{names[j]} against {names[i]} {value:.2f}")
+        for i in range(len(names))
+        for j in range(i)
+        if (value := mean[i, j].item()) < 0
+    ]
+    return min(found)[1] if found else ""
+
+
 class Display:
     """Shows steps as they come: a live table on a terminal, a line now and then elsewhere."""
 
@@ -80,6 +94,8 @@ class Display:
             )
         if step.agreement is not None and len(step.losses) > 1:
             table.add_row("agreement", f"{step.agreement.mean().item():.2f}", "", "", "")
+        if against := opposed(step):
+            table.add_row(against, "", "", "", "")
         return table
 
     def _line(self, step: Step) -> str:
@@ -95,4 +111,5 @@ class Display:
             if step.agreement is not None and len(step.losses) > 1
             else ""
         )
-        return f"step {step.k + 1:4}/{self.steps}  {losses or 'prior alone'}{pull}{agreed}  {left:.0f} s left"
+        against = f"  {found}" if (found := opposed(step)) else ""
+        return f"step {step.k + 1:4}/{self.steps}  {losses or 'prior alone'}{pull}{agreed}{against}  {left:.0f} s left"

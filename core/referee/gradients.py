@@ -1,8 +1,8 @@
 """A referee's gradient on the latent, in memory that does not grow with views or referees.
 
 E_A[L(A(x), y)] of Algorithm 1: views are made and scored a micro-batch at a time and back-propagated to the
-decoded image at once; one vector-Jacobian product then carries the sum through the decoder. One referee's graph lives
-at a time.
+decoded image at once; one vector-Jacobian product then carries the sum through the decoder: one for each referee, or,
+when they are balanced on the image, one for all. One referee's graph lives at a time.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class ViewPlan:
 def referee_gradient(
     loss: Loss, size: int, x: Image, z: Latent, plan: ViewPlan, *, keep_graph: bool, name: str = "referee"
 ) -> tuple[Float[Tensor, "n"], Latent]:
-    """Mean loss over the views of each sample, and its gradient on z.
+    """Mean loss over the views of each sample, and its gradient on z, or on x itself if that is given for z.
 
     Args:
         loss: the referee, having read the prompt.
         size: the side of its views.
         x: the image, decoded from z with its graph.
-        z: a leaf that requires a gradient.
+        z: a leaf that requires a gradient; or x.
         plan: which views.
         keep_graph: whether another referee will need x's graph after this one.
         name: of the referee, for errors.
@@ -99,3 +99,9 @@ def referee_gradient(
         means.index_add_(0, samples, losses.detach().float() / plan.count)
     (g,) = torch.autograd.grad(image, z, pull, retain_graph=keep_graph)
     return means, g
+
+
+def through_decoder(x: Image, z: Latent, g: Image, *, keep_graph: bool) -> Latent:
+    """A gradient on the image, as a gradient on the latent that it was decoded from."""
+    (found,) = torch.autograd.grad(x, z, g.to(x.dtype), retain_graph=keep_graph)
+    return found

@@ -7,7 +7,7 @@ imports no torch. `assemble` then calls the factories. So bad input is refused b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -17,11 +17,11 @@ from referee.errors import OptionError, PluginError
 from referee.hooks import Checkpoint, Place, Spec, ZooSpec
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
-from referee.settings import Part, Settings, validate
+from referee.settings import Part, RefereePart, Settings, validate
 
 if TYPE_CHECKING:
     from referee.contract import Augmentation, Balancer, Prior
-    from referee.inversion import Seat
+    from referee.panel import Seat, Space
     from referee.rules import Rules
 
 
@@ -32,6 +32,8 @@ class Order:
     part: Part
     spec: Spec
     options: BaseModel
+    aug: Order | None = None
+    """A referee's own augmentation."""
 
     def make(self, place: Place) -> Any:
         """Call the factory."""
@@ -61,6 +63,7 @@ class Parts:
     rules: Rules
     size: tuple[int, int]
     device: str
+    space: Space = "latent"
 
 
 def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) -> Plan:
@@ -69,22 +72,26 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
     Raises:
         PluginError: a name is unknown, failed to load, or stands for two plug-ins.
         OptionError: an option is unknown or wrong.
-        PromptError: the zoo cannot draw the prompt.
+        PromptError: the zoo cannot draw the prompt, or a referee's own prompt is none.
         WeightsError: a checkpoint is missing or cut short.
     """
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo else None
     shelf = tuple(zoo.checkpoints()) if zoo else ()
     plan = Plan(
         settings,
-        tuple(_order("referee", part, registry, shelf) for part in settings.referees),
+        tuple(_seat_order(part, registry, shelf) for part in settings.referees),
         _order("prior", settings.prior, registry, shelf) if settings.prior else None,
         _order("augmentation", settings.augmentation, registry, shelf) if settings.augmentation else None,
         _order("balancer", settings.balancer, registry, shelf) if settings.balancer else None,
         zoo,
     )
-    orders = [order for order in (*plan.referees, plan.prior, plan.augmentation, plan.balancer) if order]
-    if prompt is not None and zoo and zoo.check_prompt:
-        zoo.check_prompt(prompt.text)
+    own_augs = (order.aug for order in plan.referees)
+    everyone = (*plan.referees, *own_augs, plan.prior, plan.augmentation, plan.balancer)
+    orders = [order for order in everyone if order]
+    own = [Prompt(part.prompt) for part in settings.referees if part.prompt is not None]
+    for words in own if prompt is None else [prompt, *own]:
+        if zoo and zoo.check_prompt:
+            zoo.check_prompt(words.text)
     for checkpoint in zoos.needed(shelf, [(order.spec.name, order.part.options) for order in orders]):
         zoos.require(checkpoint)
     for order in orders:
@@ -97,6 +104,11 @@ def _order(kind: Kind, part: Part, registry: Registry, shelf: Sequence[Checkpoin
     spec: Spec = registry.find(kind, part.name)
     values = zoos.options_of(shelf, spec.name) | zoos.resolve(shelf, part.options)
     return Order(part, spec, validate(spec.options, values, f"{kind} '{part.name}'"))
+
+
+def _seat_order(part: RefereePart, registry: Registry, shelf: Sequence[Checkpoint]) -> Order:
+    own = _order("augmentation", part.aug, registry, shelf) if isinstance(part.aug, Part) else None
+    return replace(_order("referee", part, registry, shelf), aug=own)
 
 
 def assemble(plan: Plan) -> Parts:
@@ -123,16 +135,25 @@ def assemble(plan: Plan) -> Parts:
         rules=settings.rules,
         size=size,
         device=place.device,
+        space=settings.balancer.space if settings.balancer else "latent",
     )
 
 
 def seats_of(plan: Plan) -> tuple[Seat, ...]:
     """Load the referees alone, as `referee score` needs them."""
-    from referee.inversion import Seat
+    from referee.panel import Seat
 
     place = Place(device_name(plan.settings.device), plan.settings.dtype)
-    pairs = zip(plan.settings.referees, plan.referees, strict=True)
-    return tuple(Seat(part.title, _make(order, place), part.weight) for part, order in pairs)
+
+    def seat(part: RefereePart, order: Order) -> Seat:
+        own = _make(order.aug, place) if order.aug else None
+        return Seat(
+            part.title, _make(order, place), part.weight, part.start, part.until, part.views,
+            own if part.aug else "shared", Prompt(part.prompt) if part.prompt is not None else None,
+            part.negative, part.margin, part.every, part.between,
+        )  # fmt: skip
+
+    return tuple(seat(part, order) for part, order in zip(plan.settings.referees, plan.referees, strict=True))
 
 
 def _make(order: Order, place: Place) -> Any:

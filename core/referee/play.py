@@ -15,10 +15,13 @@ from jaxtyping import Float
 from PIL import Image as Pillow
 from torch import Tensor
 
-from referee.contract import Augmentation, Image, Latent, Prior, Prompt, Referee, Sampler, Viewer
+from referee import balance
+from referee.balance import Cosines
+from referee.contract import Augmentation, Balancer, Image, Latent, Prior, Prompt, Referee, Sampler, Viewer
 from referee.errors import OptionError, PluginError
 from referee.gradients import resize
-from referee.inversion import Seat, Step, invert
+from referee.inversion import Step, invert
+from referee.panel import Seat, Space
 from referee.parts import Parts, assemble, check
 from referee.plugins import Registry, discover
 from referee.randomness import generators
@@ -37,6 +40,8 @@ class Result:
         z: the latents they were decoded from.
         history: per step, what `referee.inversion.Step` says in numbers.
         complete: False if the run was interrupted; the images are then the best so far.
+        maps: where on the picture each referee and the prior pulled at the last step that referees steered, (n, H, W),
+            on the CPU: see `referee.inversion.Step`.
     """
 
     prompt: Prompt
@@ -45,6 +50,7 @@ class Result:
     z: Latent
     history: list[dict[str, Any]] = field(default_factory=list)
     complete: bool = True
+    maps: dict[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
 
     @property
     def pictures(self) -> list[Pillow.Image]:
@@ -91,15 +97,15 @@ def parts_of(
     referees: Sequence[Referee | Seat] = (),
     *,
     augmentation: Augmentation | None = None,
+    balancer: Balancer = balance.norm,
     rules: Rules | None = None,
     size: tuple[int, int] = (512, 512),
     device: str = "cpu",
+    space: Space = "latent",
 ) -> Parts:
     """Parts from objects: no plug-in, no name. Bare referees are called by their class."""
-    from referee import balance
-
     seats = tuple(r if isinstance(r, Seat) else Seat(type(r).__name__, r) for r in referees)
-    return Parts(seats, prior, augmentation, balance.norm, rules or Rules(), size, device)
+    return Parts(seats, prior, augmentation, balancer, rules or Rules(), size, device, space)
 
 
 def generate(
@@ -142,16 +148,18 @@ def drain(
     """Play all steps and decode the last latent; on Ctrl-C, the one of the least mean loss of those who played."""
     steps = invert(
         prompt, parts.seats, parts.prior, rules=parts.rules, augmentation=parts.augmentation, balancer=parts.balancer,
-        seeds=seeds, size=parts.size, device=parts.device,
+        space=parts.space, seeds=seeds, size=parts.size, device=parts.device,
     )  # fmt: skip
     history: list[dict[str, Any]] = []
     best: Latent | None = None
     least: Float[Tensor, "n"] | None = None
     z, complete = None, True
     before: Latent | None = None
+    maps: dict[str, Float[Tensor, "n H W"]] = {}
     try:
         for step in steps:
             history.append(numbers(step))
+            maps |= {name: found.cpu() for name, found in step.maps.items()}
             z = step.z
             if step.losses and before is not None:  # a step's losses are those of the latent before it
                 mean = torch.stack(list(step.losses.values())).mean(0).nan_to_num(nan=torch.inf)  # NaN is never best
@@ -169,7 +177,7 @@ def drain(
     assert z is not None
     with torch.no_grad():
         images = parts.prior.decode(z).cpu()
-    return Result(prompt, tuple(seeds), images, z.cpu(), history, complete)
+    return Result(prompt, tuple(seeds), images, z.cpu(), history, complete, maps)
 
 
 def numbers(step: Step) -> dict[str, Any]:
@@ -184,7 +192,22 @@ def numbers(step: Step) -> dict[str, Any]:
         "norms": plain(step.norms),
         "agreement": None if step.agreement is None else step.agreement.tolist(),
         "sat_out": {name: values.tolist() for name, values in step.sat_out.items() if bool(values.any())},
+        "cosines": None if step.cosines is None else pairs(step.cosines),
     }
+
+
+def pairs(cosines: Cosines) -> dict[str, list[float | None]]:
+    """Each pair once, "one/other", one list entry per seed, None where one of the two sat out.
+
+    >>> pairs(Cosines(("a", "b"), torch.tensor([[[1.0, -0.5], [-0.5, 1.0]]])))
+    {'a/b': [-0.5]}
+    """
+    found = {}
+    for i, one in enumerate(cosines.names):
+        for j, other in enumerate(cosines.names[:i]):
+            values = cosines.matrix[:, i, j].tolist()
+            found[f"{other}/{one}"] = [round(v, 4) if isfinite(v) else None for v in values]
+    return found
 
 
 def sample(prompt: str | Prompt, parts: Parts | None = None, *, seed: int = 0, n: int = 1) -> Result:
@@ -219,7 +242,8 @@ def score(
     """How badly a picture matches a prompt, in each referee's own unit; lower is better. No augmentation.
 
     The picture is brought to a referee's size by the referee itself, if it can (`referee.contract.Viewer`), else by a
-    plain resize.
+    plain resize. A seat with a prompt of its own judges by that; a negative one gives its loss as it is, not turned
+    round.
 
     Args:
         image: a file, a PIL image, or a (1, 3, H, W) tensor in [0, 1].
@@ -241,7 +265,7 @@ def score(
         for seat in seats:
             referee = seat.referee
             view = referee.view(x) if isinstance(referee, Viewer) else resize(x, referee.input_size)
-            found = referee.read(prompt)(view)
+            found = referee.read(seat.prompt or prompt)(view)
             if found.shape != (1,):
                 shape = tuple(found.shape)
                 raise PluginError(f"'{seat.name}' gave a loss of shape {shape} for 1 view; expected (1,).")

@@ -5,6 +5,7 @@
       run.toml             settings after all defaults: `--config OUT/run.toml` repeats the run
       metrics.jsonl        a line per step
       evolution.png        each picture at a few steps, first to last
+      panel.png            losses, agreement, and where on the picture each referee and the prior pulled
 
 Files are written whole: to a temporary name, then renamed.
 """
@@ -31,7 +32,7 @@ from referee.errors import OutputError
 from referee.plugins import Registry
 from referee.settings import NO_ZOO, Settings
 
-WRITTEN = ("run.toml", "picture-*.png", "metrics.jsonl", "evolution.png")
+WRITTEN = ("run.toml", "picture-*.png", "metrics.jsonl", "evolution.png", "panel.png")
 LIBRARIES = ("vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia")
 
 

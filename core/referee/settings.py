@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,6 +31,8 @@ RECORD = "run"
 """The table in which a run's record says what is no setting: prompt, versions. A file that has it is complete."""
 NO_ZOO = "none"
 """What is written where no zoo is meant, as TOML has no null."""
+PLAIN = "none"
+"""What is written where a referee scores the plain image, whatever the run's augmentation."""
 
 
 class Part(BaseModel):
@@ -44,16 +46,56 @@ class Part(BaseModel):
     )
 
 
+def _augmentation(value: Any) -> Any:
+    """The name of one, or none, in place of a table."""
+    return parse_part(value, Part) if isinstance(value, str) and value != PLAIN else value
+
+
 class RefereePart(Part):
-    """A referee by name, with its weight at the table."""
+    """A referee by name, with its place at the table: see `referee.panel.Seat`."""
+
+    model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
 
     weight: ScheduleField = Field(constant(1.0), description="its share among the referees; a number or a schedule")
     label: str | None = Field(None, description="the name it plays under; its plug-in's name if not given")
+    start: float = Field(0.0, ge=0, lt=1, alias="from", description="fraction of the run at which it begins to play")
+    until: float = Field(1.0, gt=0, le=1, description="fraction of the run at which it stops")
+    views: int | None = Field(None, ge=1, description="its own number of views per step; rules.views if not given")
+    aug: Annotated[Part | Literal["none"] | None, BeforeValidator(_augmentation)] = Field(
+        None, description="its own augmentation, or none for the plain image; the run's if not given"
+    )
+    prompt: str | None = Field(None, description="what it judges by; the run's prompt if not given")
+    negative: bool = Field(False, description="it should not be satisfied: its loss is raised, up to the margin")
+    margin: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="of a negative one, in its own unit; its loss on a grey picture if not given",
+    )
+    every: int = Field(1, ge=1, description="it is asked at every such step")
+    between: Literal["reuse", "leave"] = Field(
+        "reuse", description="at the steps between, its last gradient plays on (reuse) or not (leave)"
+    )
 
     @property
     def title(self) -> str:
         """The name it plays under."""
         return self.label or self.name.rpartition(":")[2]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.start >= self.until:
+            raise ValueError(f"'{self.title}' plays from {self.start:g} until {self.until:g}: that is never")
+        if self.margin is not None and not self.negative:
+            raise ValueError(f"'{self.title}' has a margin, which only a negative referee needs: add negative=true")
+        return self
+
+
+class BalancerPart(Part):
+    """A balancer by name, and where it balances."""
+
+    space: Literal["latent", "image"] = Field(
+        "latent", description="gradients on the latent, exact; or on the image, with one decoder pass for all referees"
+    )
 
 
 class Settings(BaseModel):
@@ -75,7 +117,7 @@ class Settings(BaseModel):
     referees: tuple[RefereePart, ...] = Field((), description="who plays")
     prior: Part | None = Field(None, description="who keeps it real, and owns the latent space")
     augmentation: Part | None = Field(None, description="the views' transforms; without one the plain image is scored")
-    balancer: Part | None = Field(None, description="the rule that makes one direction of several gradients")
+    balancer: BalancerPart | None = Field(None, description="the rule that makes one direction of several gradients")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -150,7 +192,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         owner: Any = model
         for part in found["loc"][:-1]:
             owner = _inner(owner, part)
-        known = owner.model_fields if owner is not None else {}
+        fields = owner.model_fields if owner is not None else {}
+        known = {field.alias or name: field for name, field in fields.items()}  # as people type them
         if found["type"] == "extra_forbidden":
             sentences.append(f"there is no '{where}'. {nearest(str(found['loc'][-1]), known)}")
         elif found["type"] == "missing" and found["loc"][-1] in known:
@@ -233,8 +276,15 @@ def parse_value(text: str) -> Any:
         return text.strip()
 
 
-def parse_part(text: str) -> Layer:
-    """``NAME[:key=value,...]`` as a layer; commas inside brackets belong to the value.
+def parse_part(text: str, model: type[Part] = RefereePart) -> Layer:
+    """``NAME[:key=value,...]`` as a layer; commas inside brackets or double quotes belong to the value.
+
+    Args:
+        text: as typed.
+        model: what is parsed; keys that it knows are its own, the others are the plug-in's options.
+
+    Raises:
+        OptionError: it names nothing, or has a piece without an equals sign.
 
     >>> parse_part("clip:weight=cosine(1,0),model=/m")
     {'name': 'clip', 'weight': 'cosine(1,0)', 'options': {'model': '/m'}}
@@ -249,23 +299,28 @@ def parse_part(text: str) -> Layer:
             name, options = head, rest
     if not name.strip() or (":" in name and not all(name.split(":"))):
         raise OptionError(f"'{text}' names no plug-in: write NAME or NAME:key=value,key=value")
+    own = {field.alias or key: field for key, field in model.model_fields.items() if key not in Part.model_fields}
     layer: Layer = {"name": name.strip()}
     for piece in _split(options):
-        key, equals, value = piece.partition("=")
-        if not equals or not key.strip():
+        key, equals, value = (word.strip() for word in piece.partition("="))
+        if not equals or not key:
             raise OptionError(f"'{piece}' in '{text}' is not of the form key=value.")
-        if key.strip() in ("weight", "label"):
-            layer[key.strip()] = value.strip() if key.strip() == "label" else parse_value(value)
+        if key not in own:
+            layer.setdefault("options", {})[key] = parse_value(value)
+        elif own[key].annotation == str | None:  # a label of 7 is a label
+            layer[key] = read if isinstance(read := parse_value(value), str) else value
         else:
-            layer.setdefault("options", {})[key.strip()] = parse_value(value)
+            layer[key] = parse_value(value)
     return layer
 
 
 def _split(text: str) -> list[str]:
-    pieces, depth, piece = [], 0, ""
+    pieces, depth, quoted, piece = [], 0, False, ""
     for char in text:
-        depth += (char in "([{") - (char in ")]}")
-        if char == "," and depth <= 0:
+        quoted ^= char == '"'
+        if not quoted:
+            depth += (char in "([{") - (char in ")]}")
+        if char == "," and depth <= 0 and not quoted:
             pieces.append(piece)
             piece = ""
         else:
@@ -278,6 +333,7 @@ def flag_layer(
     referee: Iterable[str] | None = None,
     prior: str | None = None,
     aug: str | None = None,
+    balancer: str | None = None,
     steps: int | None = None,
     views: int | None = None,
     seed: int | None = None,
@@ -299,9 +355,11 @@ def flag_layer(
     if referee is not None:
         layer["referees"] = [parse_part(text) for text in referee]
     if prior is not None:
-        layer["prior"] = parse_part(prior)
+        layer["prior"] = parse_part(prior, Part)
     if aug is not None:
-        layer["augmentation"] = None if aug == "none" else parse_part(aug)
+        layer["augmentation"] = None if aug == "none" else parse_part(aug, Part)
+    if balancer is not None:
+        layer["balancer"] = parse_part(balancer, BalancerPart)
     for name, value in (("steps", steps), ("views", views)):
         if value is not None:
             layer["rules"][name] = value

@@ -141,7 +141,7 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
     assert (answer.code, answer.err) == (0, "")
     out = desk.folder / "out"
     assert {path.name for path in out.iterdir()} == {
-        "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png",
+        "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png", "panel.png",
     }  # fmt: skip
     assert "out/picture-3.png" in answer.out
     assert "step   12/12" in answer.out
@@ -163,7 +163,7 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
 
     assert desk("generate", "red", "--config", "out/run.toml", "--out", "again").code == 0
     again = desk.folder / "again"
-    for name in ("picture-3.png", "picture-4.png", "evolution.png"):
+    for name in ("picture-3.png", "picture-4.png", "evolution.png", "panel.png"):
         assert pixels(again / name) == pixels(out / name)
     for name in ("run.toml", "metrics.jsonl"):
         assert (again / name).read_bytes() == (out / name).read_bytes()
@@ -198,6 +198,34 @@ def test_the_default_folder_is_fresh(desk: Desk) -> None:
     for name in ("red-0", "red-0-2"):
         assert desk(*RUN).code == 0
         assert (desk.folder / "runs" / name / "picture-0.png").is_file()
+
+
+def test_a_panel_from_the_command_line_and_its_repetition(desk: Desk) -> None:
+    calm = 'toy:label=calm,aug=none,prompt="a blue, blue ring",negative=true,views=2'
+    table = ["-r", "toy:until=0.5,every=2", "-r", calm, "--balancer", "upgrad:space=image", "--plugin", "toys.py"]
+    words = [*PRIOR, *table, "--steps", "12", "--set", "rules.tail=2", "--set", "rules.prior_weight=0.2"]
+    answer = desk.bare("generate", "red", *words, "--out", "out")
+    assert (answer.code, answer.err) == (0, "")
+    run = tomllib.loads((desk.folder / "out" / "run.toml").read_text())
+    assert run["balancer"] == {"name": "upgrad", "space": "image", "options": {}}
+    first, second = run["referees"]
+    assert (first["until"], first["every"], first["between"], first["from"]) == (0.5, 2, "reuse", 0.0)
+    assert (second["aug"], second["prompt"], second["negative"]) == ("none", "a blue, blue ring", True)
+    rows = [json.loads(line) for line in (desk.folder / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert ["toy" in row["losses"] for row in rows] == [True, False] * 3 + [False] * 6
+    assert ["toy" in row["norms"] for row in rows] == [True] * 6 + [False] * 6
+    assert set(rows[0]["cosines"]) == {"toy/calm"}
+    with Image.open(desk.folder / "out" / "panel.png") as sheet:
+        assert sheet.width > 600
+
+    assert desk.bare("generate", "red", "--config", "out/run.toml", "--out", "b", "--plugin", "toys.py").code == 0
+    assert (desk.folder / "b" / "metrics.jsonl").read_bytes() == (desk.folder / "out" / "metrics.jsonl").read_bytes()
+
+
+def test_steps_without_a_referee_are_said(desk: Desk) -> None:
+    answer = desk("generate", "red", *PRIOR, "-r", "toy:until=0.25", "--steps", "16", "--out", "out")
+    idle = "No referee plays at 2 of 6 steps, first at step 4: there only the prior moves the latent."
+    assert answer.err == f"referee: {idle}\n"
 
 
 def test_ctrl_c_writes_the_best_so_far(desk: Desk) -> None:
@@ -260,6 +288,16 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a referee called prior": (["generate", "red", *TOYS, "-r", "toy:label=prior"], "give it another label"),
     "negative weight": (["generate", "red", *TOYS, "-r", "toy:label=b,weight=-1"], "the weight of 'b' falls to -1"),
     "weight": (["generate", "red", *TOYS, "-r", "toy:weight=cosine(1)"], "Cannot read the schedule 'cosine(1)'"),
+    "weight cut short": (["generate", "red", *TOYS, "-r", "toy:weight=cosine(1,until=1"], "number at character 10"),
+    "a time that is none": (["generate", "red", *PRIOR, "-r", "toy:from=0.5,until=0.2"], "from 0.5 until 0.2: that is"),
+    "a time beyond": (["generate", "red", *PRIOR, "-r", "toy:from=2"], "referees.0.from: Input should be less than 1"),
+    "a margin for nothing": (["generate", "red", *PRIOR, "-r", "toy:margin=1"], "add negative=true"),
+    "between": (["generate", "red", *PRIOR, "-r", "toy:between=x"], "referees.0.between: Input should be 'reuse' or"),
+    "own augmentation": (["generate", "red", *PRIOR, "-r", "toy:aug=x"], "There is no augmentation called 'x'"),
+    "own prompt": (["generate", "red", *PRIOR, "-r", 'toy:prompt=""'], "The prompt is empty"),
+    "own prompt that the zoo cannot draw": (["generate", "red", "--zoo", "toys", "-r", "toy:prompt=a grue"], "no grue"),
+    "unknown balancer": (["generate", "red", *TOYS, "--balancer", "x"], "There is no balancer called 'x'"),
+    "space": (["generate", "red", *TOYS, "--balancer", "x:space=time"], "Input should be 'latent' or 'image'"),
     "nobody": (["generate", "red", *PRIOR, "--set", "rules.prior_weight=0"], "nobody plays: name a referee"),
     "no prior": (["generate", "red", "--zoo", "none", "-r", "toy"], "No prior is named"),
     "steps": (["generate", "red", *TOYS, "--steps", "5"], "tail (10) leaves the referees no step of 5"),

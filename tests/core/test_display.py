@@ -42,6 +42,15 @@ def test_off_a_terminal_a_line_now_and_then() -> None:
     assert lines[-1].endswith("0 s left")
 
 
+def test_who_pulls_against_whom_is_said() -> None:
+    from referee.prompt import Prompt
+
+    seats = [Seat("red", ToyReferee()), Seat("blue", ToyReferee(4), prompt=Prompt("blue"))]
+    for terminal in (False, True):
+        assert "red against blue -0." in shown(terminal=terminal, seats=seats)
+    assert " against " not in shown(terminal=False, seats=two()[:1], prior_weight=0)
+
+
 def test_one_referee_has_nobody_to_agree_with() -> None:
     assert "agreement" not in shown(terminal=False, seats=two()[:1])
 

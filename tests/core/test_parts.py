@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from referee import balance
 from referee.errors import OptionError, PluginError, PromptError, WeightsError
 from referee.hooks import Checkpoint, Place, Spec, ZooFile, ZooSpec, hookimpl
+from referee.panel import Seat
 from referee.parts import assemble, check, device_name, seats_of
 from referee.plugins import Registry
 from referee.prompt import Prompt
@@ -106,10 +107,33 @@ def test_names_become_objects() -> None:
     assert {place for _, _, place in toys.made} == {Place("cpu", "bfloat16")}
 
 
+def test_a_place_at_the_table_is_passed_on() -> None:
+    own = {"name": "shade"}
+    settings, registry, _ = table(
+        referees=[
+            {"name": "toy", "from": 0.2, "until": 0.8, "views": 3, "aug": own, "prompt": " a  red ring"},
+            {"name": "toy", "label": "b", "aug": "none", "negative": True, "margin": 0.5, "every": 2,
+             "between": "leave"},
+            {"name": "toy", "label": "c", "aug": "shade"},
+            {"name": "toy", "label": "d"},
+        ],
+        balancer={"name": "mine", "space": "image"},
+    )  # fmt: skip
+    parts = assemble(check(settings, registry))
+    a, b, c, d = parts.seats
+    assert (a.start, a.until, a.views, a.prompt) == (0.2, 0.8, 3, Prompt("a red ring"))
+    assert isinstance(a.augmentation, ToyAugmentation)
+    assert (b.augmentation, b.negative, b.margin, b.every, b.between) == (None, True, 0.5, 2, "leave")
+    assert isinstance(c.augmentation, ToyAugmentation)
+    assert d == Seat("d", d.referee)
+    assert (parts.space, parts.balancer) == ("image", still)
+
+
 def test_defaults() -> None:
     settings, registry, _ = table()
     parts = assemble(check(settings, registry))
     assert parts.balancer is balance.norm
+    assert parts.space == "latent"
     assert parts.augmentation is None
 
 
@@ -141,6 +165,8 @@ REFUSED: dict[str, tuple[Layer, type[Exception], str]] = {
     ),
     "option value": ({"prior": {"options": {"strength": "x"}}}, OptionError, "prior 'toy': strength: .*valid number"),
     "option check": ({"referees": [{"name": "toy", "options": {"input_size": 2000}}]}, OptionError, "that large"),
+    "own augmentation": ({"referees": [{"name": "toy", "aug": "nobody"}]}, PluginError, "no augmentation called"),
+    "own words": ({"referees": [{"name": "toy", "prompt": "\x07"}]}, PromptError, "control characters"),
     "words": ({"zoo": "small"}, PromptError, "no grue"),
     "files": ({"zoo": "empty"}, PromptError, "no grue"),  # the cheaper look comes first
 }

@@ -172,7 +172,7 @@ def test_numbers_are_plain() -> None:
     history = generate("red", parts, n=2).history
     assert json.loads(json.dumps(history)) == history
     first, last = history[0], history[-1]
-    assert set(first) == {"step", "losses", "norms", "agreement", "sat_out"}
+    assert set(first) == {"step", "losses", "norms", "agreement", "sat_out", "cosines"}
     assert set(first["losses"]) == {"ToyReferee", "Zero"}
     assert set(first["norms"]) == {"ToyReferee", "Zero", "prior"}
     assert first["sat_out"] == {"Zero": [True, True]}  # who sat out, and nobody else

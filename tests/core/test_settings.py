@@ -20,6 +20,7 @@ from referee.rules import Rules
 from referee.schedules import constant, cosine, linear
 from referee.settings import (
     MAX_IMAGES,
+    BalancerPart,
     Layer,
     Part,
     RefereePart,
@@ -132,6 +133,12 @@ def test_a_parts_options_are_checked_with_its_name() -> None:
         ("clip:model=/m:x/y", {"name": "clip", "options": {"model": "/m:x/y"}}),
         ("clip:sizes=[1,2],on=true", {"name": "clip", "options": {"sizes": [1, 2], "on": True}}),
         ('clip:text="a b"', {"name": "clip", "options": {"text": "a b"}}),
+        ("clip:from=0.2,until=.5,every=2", {"name": "clip", "from": 0.2, "until": ".5", "every": 2}),
+        ("clip:prompt=a red circle", {"name": "clip", "prompt": "a red circle"}),
+        ('clip:prompt="red, round",views=3', {"name": "clip", "prompt": "red, round", "views": 3}),
+        ("clip:prompt=7,negative=true", {"name": "clip", "prompt": "7", "negative": True}),
+        ("clip:aug=none", {"name": "clip", "aug": "none"}),
+        ('clip:text="(",b=1', {"name": "clip", "options": {"text": "(", "b": 1}}),
         ("dist:clip", {"name": "dist:clip"}),
         ("dist:clip:weight=2,a=b", {"name": "dist:clip", "weight": 2, "options": {"a": "b"}}),
         ("clip:a=1,,b=2,", {"name": "clip", "options": {"a": 1, "b": 2}}),
@@ -140,6 +147,31 @@ def test_a_parts_options_are_checked_with_its_name() -> None:
 )
 def test_parts_as_people_write_them(text: str, layer: Layer) -> None:
     assert parse_part(text) == layer
+
+
+def test_a_part_has_keys_of_its_own_kind() -> None:
+    assert parse_part("a:weight=2,space=image", Part) == {"name": "a", "options": {"weight": 2, "space": "image"}}
+    assert parse_part("a:weight=2,space=image", BalancerPart) == {
+        "name": "a", "options": {"weight": 2}, "space": "image",
+    }  # fmt: skip
+    assert parse_part("a:space=image,weight=2") == {"name": "a", "options": {"space": "image"}, "weight": 2}
+
+
+def test_an_augmentation_of_ones_own_by_name() -> None:
+    def aug(value: object) -> object:
+        return build([{"referees": [{"name": "a", "aug": value}]}]).referees[0].aug
+
+    assert aug("none") == "none"
+    assert aug("k") == aug({"name": "k"}) == Part(name="k")
+    assert aug("k:p=0.5") == Part(name="k", options={"p": 0.5})
+    with pytest.raises(OptionError, match="names no plug-in"):
+        aug("")
+
+
+def test_times_are_called_from_and_until() -> None:
+    assert RefereePart(name="a", start=0.5).model_dump()["from"] == 0.5
+    with pytest.raises(OptionError, match=r"there is no 'referees\.0\.form'. Did you mean 'from'"):
+        build([{"referees": [{"name": "a", "form": 0.5}]}])
 
 
 @pytest.mark.parametrize(
@@ -297,8 +329,12 @@ FULL = Settings(
     referees=(
         RefereePart(name="dist:a", weight=cosine(1, 1 / 7), options={"deep": {"list": [1, 2.5, "x"], "on": True}}),
         RefereePart(name="a", label="Würfel \"quoted\"\n"),
+        RefereePart(name="b", aug="none", start=1 / 3, until=0.9, views=3, every=4, between="leave"),
+        RefereePart(
+            name="c", aug=Part(name="k", options={"p": 0.5}), prompt="a red circle", negative=True, margin=-1e-9
+        ),
     ),
-    augmentation=Part(name="k", options={"p": 1e-300}), balancer=Part(name="norm"),
+    augmentation=Part(name="k", options={"p": 1e-300}), balancer=BalancerPart(name="norm", space="image"),
 )  # fmt: skip
 
 
@@ -359,6 +395,6 @@ def test_presets_ship_and_come_with_zoos() -> None:
 
 
 def test_every_setting_says_what_it_is() -> None:
-    for model in (Settings, Rules, Part, RefereePart):
+    for model in (Settings, Rules, Part, RefereePart, BalancerPart):
         assert all(field.description for field in model.model_fields.values()), model
     assert Spec.__doc__

@@ -1,0 +1,248 @@
+"""The panel: who plays at a step, for which prompt, on which views, with what weight, and what comes of it.
+
+`invert` asks it two things: the rows (each referee's loss and gradient) and the push that a balancer makes of them.
+Views are shared: the draws of view v hang on seed, step and v alone, so referees with equal augmentations see the same
+crops and colours, each at its own size.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from referee import balance
+from referee.contract import (
+    Augmentation,
+    Balancer,
+    Image,
+    Latent,
+    Loss,
+    Losses,
+    Memory,
+    Prompt,
+    Referee,
+    Remembering,
+    Views,
+)  # fmt: skip
+from referee.errors import OptionError, PluginError
+from referee.gradients import ViewPlan, referee_gradient, through_decoder
+from referee.rules import Rules
+from referee.schedules import Schedule, constant
+
+PerSample = Float[Tensor, "n"]
+Space = Literal["latent", "image"]
+ALWAYS_ONE = constant(1.0)
+KEPT = "panel/"
+"""In a run's memory: ``panel/NAME`` is the last gradient of a referee that does not play at every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A referee at the table: under which name it plays, when, on what, and how much it weighs.
+
+    Attributes:
+        name: of its own at the table; not "prior".
+        referee: who sits there.
+        weight: its share, as the run goes on; at 0 it is not asked.
+        start, until: it plays while start <= progress < until, fractions of the run.
+        views: views per step; None for as many as the rules say.
+        augmentation: of its views: the run's ("shared"), one of its own, or None for the plain image, once.
+        prompt: what it judges by; None for the run's.
+        negative: it should not be satisfied: see `read`.
+        margin: of a negative referee, in its loss's unit; None for its loss on a plain grey picture.
+        every: it is asked at each such step, counted from the first after ``start``.
+        between: what its last gradient does at the other steps: goes on playing ("reuse") or not ("leave").
+    """
+
+    name: str
+    referee: Referee
+    weight: Schedule = ALWAYS_ONE
+    start: float = 0.0
+    until: float = 1.0
+    views: int | None = None
+    augmentation: Augmentation | Literal["shared"] | None = "shared"
+    prompt: Prompt | None = None
+    negative: bool = False
+    margin: float | None = None
+    every: int = 1
+    between: Literal["reuse", "leave"] = "reuse"
+
+    def weight_at(self, k: int, steps: int) -> float:
+        """Its weight at a step, 0 outside its time."""
+        return self.weight(k / steps) if self.start <= k / steps < self.until else 0.0
+
+    def is_due(self, k: int, steps: int) -> bool:
+        """Whether it is this step's turn of ``every``."""
+        return (k - math.ceil(round(self.start * steps, 6))) % self.every == 0
+
+    def plays_at(self, k: int, steps: int) -> bool:
+        """Whether it has a say at a step, asked or by its last gradient."""
+        return self.weight_at(k, steps) > 0 and (self.between == "reuse" or self.is_due(k, steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the referees said at a step: losses of those asked; rows, and who sits out, of all that play."""
+
+    losses: Mapping[str, PerSample]
+    rows: Mapping[str, Latent | Image]
+    sat_out: dict[str, Bool[Tensor, "n"]]
+
+
+class Panel:
+    """The referees of one run, having read their prompts.
+
+    Args:
+        seats: by name.
+        prompt: the run's.
+        rules: the numbers of the algorithm.
+        augmentation: the shared one.
+        balancer: makes one direction of several gradients.
+        space: where rows are gradients: on the latent, or on the image.
+        seeds: one sample each.
+        memory: of the run; see `referee.contract.Memory`.
+        device: where the images live.
+
+    Raises:
+        OptionError: see `check`.
+        PluginError: a negative referee's loss on a grey picture is not finite.
+    """
+
+    def __init__(
+        self, seats: Sequence[Seat], prompt: Prompt, rules: Rules, augmentation: Augmentation | None,
+        balancer: Balancer, space: Space, seeds: Sequence[int], memory: Memory, device: torch.device | str,
+    ) -> None:  # fmt: skip
+        self.seats, self.rules, self.augmentation = seats, rules, augmentation
+        self.space, self.seeds, self.memory = space, seeds, memory
+        self.balancer = balancer.with_memory(memory) if isinstance(balancer, Remembering) else balancer
+        self.losses_of = {seat.name: read(seat, prompt, device) for seat in seats}
+        self.maps: dict[str, Float[Tensor, "n H W"]] = {}
+        """|d loss / d image|, summed over channels, of each referee when it was last asked. For the eye alone."""
+
+    def weights(self, k: int) -> dict[str, float]:
+        """Of the seats that play at a step, asked or by their last gradient."""
+        steps = self.rules.steps
+        return {seat.name: seat.weight_at(k, steps) for seat in self.seats if seat.plays_at(k, steps)}
+
+    def hear(self, x: Image, z: Latent, k: int, playing: Mapping[str, float]) -> Heard:
+        """Each playing referee's loss and gradient; what is zero or not finite is zeroed, and its sample sits out."""
+        asked = [seat for seat in self.seats if seat.name in playing and self._asks(seat, k)]
+        losses, fresh = {}, {}
+        for seat in asked:
+            last = seat is asked[-1]
+            own = self.augmentation if seat.augmentation == "shared" else seat.augmentation
+            count = (seat.views or self.rules.views) if own else 1
+            plan = ViewPlan(self.seeds, k, count, self.rules.micro_batch, own)
+            losses[seat.name], g = referee_gradient(
+                self.losses_of[seat.name], seat.referee.input_size, x, x, plan, keep_graph=True, name=seat.name
+            )
+            self.maps[seat.name] = g.abs().sum(1)
+            fresh[seat.name] = g if self.space == "image" else through_decoder(x, z, g, keep_graph=not last)
+            if seat.every > 1 and seat.between == "reuse":
+                self.memory[KEPT + seat.name] = fresh[seat.name]
+        given = {name: fresh[name] if name in fresh else self.memory[KEPT + name] for name in playing}
+        good = {name: balance.usable(g) for name, g in given.items()}
+        rows = {name: torch.where(good[name][:, None, None, None], g, 0.0) for name, g in given.items()}
+        return Heard(losses, rows, {name: ~usable for name, usable in good.items()})
+
+    def push(
+        self, x: Image, z: Latent, rows: Mapping[str, Latent | Image], shares: Mapping[str, PerSample],
+        pull: Latent | None,
+    ) -> Latent:  # fmt: skip
+        """The balancer's push on z. Rows on the image are combined there and carried through the decoder once.
+
+        The decoder bends lengths, so what a rule says about length is said again after it: the push on z gets the
+        prior's length times what the direction on the image had of unit length. (`sum` has a length of its own: the
+        gradient of the weighted sum is the same wherever it is summed.)
+        """
+        if self.space == "latent":
+            return shaped("balancer", self.balancer(rows, shares, pull), z)
+        on_x = shaped("balancer", self.balancer(rows, shares, None), x)
+        on_z = through_decoder(x, z, on_x, keep_graph=False)
+        if getattr(self.balancer, "own_length", False):
+            return on_z
+        share = balance.lengths(on_x) / on_x[0].numel() ** 0.5
+        unit = balance.directions({"push": on_z})["push"]
+        return balance.at_length(unit * share.to(unit.dtype)[:, None, None, None], pull)
+
+    def _asks(self, seat: Seat, k: int) -> bool:
+        return seat.is_due(k, self.rules.steps) or KEPT + seat.name not in self.memory
+
+
+def read(seat: Seat, prompt: Prompt, device: torch.device | str = "cpu") -> Loss:
+    """The seat's loss, of its own prompt if it has one; turned round if it is negative.
+
+    A loss can be raised without end, and a referee that is fooled thoroughly has nothing to say on the picture. So a
+    negative referee's loss is ``max(margin - loss, 0)`` per view: once it finds the picture as bad as ``margin``, it
+    is content, its gradient is zero and it sits out. By default that is as bad as it finds a plain grey picture,
+    which shows nothing at all.
+
+    Raises:
+        PluginError: the loss on a grey picture is not finite.
+    """
+    loss = seat.referee.read(seat.prompt or prompt)
+    if not seat.negative:
+        return loss
+    margin = seat.margin
+    if margin is None:
+        size = seat.referee.input_size
+        with torch.no_grad():
+            margin = loss(torch.full((1, 3, size, size), 0.5, device=device)).mean().item()
+        if not math.isfinite(margin):
+            raise PluginError(f"'{seat.name}' finds a grey picture {margin} bad: give the negative referee a margin=.")
+
+    def turned(views: Views) -> Losses:
+        return (margin - loss(views)).relu()
+
+    return turned
+
+
+def check(seats: Sequence[Seat], rules: Rules) -> None:
+    """Refuse a panel that cannot play, and say once if at some steps nobody pushes.
+
+    Raises:
+        OptionError: two seats of one name, one called "prior", a negative weight, a time that is none, nobody.
+
+    Warns:
+        UserWarning: there are steps at which no referee plays.
+    """
+    names = [seat.name for seat in seats]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise OptionError(f"Two referees are called '{min(twice)}'. Give each a name of its own.")
+    if "prior" in names:
+        raise OptionError("A referee cannot be called 'prior': the prior's own norm goes by that name.")
+    has_prior = rules.prior_weight.most > 0
+    if not any(seat.weight.most > 0 for seat in seats) and not has_prior:
+        raise OptionError("Nobody plays: name a referee, or give the prior a weight above 0.")
+    for seat in seats:
+        if seat.weight.least < 0:
+            raise OptionError(f"The weight of '{seat.name}' falls to {seat.weight.least:g}; it must not be negative.")
+        if not 0 <= seat.start < seat.until <= 1:
+            raise OptionError(
+                f"'{seat.name}' plays from {seat.start:g} until {seat.until:g}; expected 0 <= from < until <= 1."
+            )
+        if seat.every < 1 or (seat.views is not None and seat.views < 1):
+            raise OptionError(f"'{seat.name}': every and views must be at least 1.")
+    steered = rules.steps - rules.tail if has_prior else rules.steps
+    if idle := [k for k in range(steered) if seats and not any(seat.plays_at(k, rules.steps) for seat in seats)]:
+        who = "only the prior moves the latent" if has_prior else "nothing but noise moves the latent"
+        some = f"{len(idle)} of {steered} steps, first at step {idle[0]}"
+        warnings.warn(f"No referee plays at {some}: there {who}.", stacklevel=3)
+
+
+def shaped(who: str, g: Tensor, like: Tensor) -> Tensor:
+    """A part's gradient, if it has the shape that it should.
+
+    Raises:
+        PluginError: it has another, and may be broadcast: a wrong picture, and no word.
+    """
+    if g.shape != like.shape:
+        raise PluginError(f"The {who} gave a gradient of shape {tuple(g.shape)}; expected {tuple(like.shape)}.")
+    return g
