@@ -83,6 +83,7 @@ class ZooSpec:
         presets: settings that the zoo brings, as TOML text by name.
         check_prompt: raises PromptError for what its models cannot read or draw.
         check_files: raises WeightsError if a file is missing or cut short.
+        hashes: for a part by name, the sha256 of its weights by file, for a run's record.
     """
 
     name: str
@@ -92,6 +93,7 @@ class ZooSpec:
     presets: Mapping[str, str] = field(default_factory=dict)
     check_prompt: Callable[[str], None] | None = None
     check_files: Callable[[], None] | None = None
+    hashes: Callable[[str], Mapping[str, str]] | None = None
 
 
 Register = Callable[[Spec], None]

@@ -17,7 +17,7 @@ import referee
 CORE = Path(referee.__file__).parent
 MODULES = sorted(path.stem for path in CORE.glob("*.py"))
 PLUGINS = sorted(path.parent.name for path in CORE.parents[1].glob("plugins/*/*/__init__.py"))
-ALLOWED = {"torch", "pluggy", "pydantic", "rich", "typer", "PIL", "jaxtyping", "numpy", "tomli_w"}
+ALLOWED = {"torch", "pluggy", "pydantic", "rich", "typer", "PIL", "jaxtyping", "numpy", "tomli_w", "jinja2", "markupsafe"}
 PUBLIC = [
     "Parts", "Prompt", "RefereeError", "Result", "Rules", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
     "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "parts_of", "sample", "score",

@@ -33,7 +33,7 @@ def two() -> list[Seat]:
 
 def test_off_a_terminal_a_line_now_and_then() -> None:
     lines = shown(terminal=False, seats=two()).splitlines()
-    assert len(lines) == 1 + 8
+    assert len(lines) == 1 + 10
     assert lines[0].startswith("step    1/16  first 0.")
     assert "second" not in lines[0]  # it weighs nothing yet
     assert "second 0." in lines[1]
