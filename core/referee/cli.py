@@ -76,7 +76,10 @@ Preset = Annotated[
     typer.Option("--preset", metavar="NAME", help="paper, released, or a zoo's. [dim]default: the zoo's own[/dim]"),
 ]
 Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings from TOML; a run.toml repeats its run, a run's PNG itself.")
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Settings from TOML; a run.toml repeats its run, a run's PNG itself."
+    ),
 ]
 Sets = Annotated[
     list[str] | None,

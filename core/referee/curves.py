@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from html import escape
 from math import floor, isfinite, log10
 
-WIDE, HIGH = 560, 190
+WIDE, HIGH = 360, 180
 """Units of the drawing; on the page it is as wide as there is room."""
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 24
+LEFT, RIGHT, TOP, BOTTOM = 40, 6, 8, 24
 MOST = 400
 """Points of a line."""
 LIMIT = 1e30
@@ -73,7 +73,7 @@ def svg(curve: Curve, steps: int) -> str:
     """A chart as SVG text. All words in it are escaped.
 
     Args:
-        steps: the whole run's: the lying axis goes from 0 to the last of them.
+        steps: the whole run's, at least 1: the lying axis goes from 0 to them.
     """
     points = _thin(curve.points)
     means = _means(points)
@@ -82,10 +82,9 @@ def svg(curve: Curve, steps: int) -> str:
     low, high = curve.limits or (min(values), max(values))
     if high - low < 1e-9 * max(abs(low), abs(high), 1e-6):
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-    last = max(steps - 1, 1)
 
     def x(step: float) -> float:
-        return LEFT + (WIDE - LEFT - RIGHT) * min(step / last, 1)
+        return LEFT + (WIDE - LEFT - RIGHT) * min(step / steps, 1)
 
     def y(value: float) -> float:
         return TOP + (HIGH - TOP - BOTTOM) * (1 - (value - low) / (high - low))
@@ -97,8 +96,8 @@ def svg(curve: Curve, steps: int) -> str:
     for tick in ticks(low, high):
         parts.append(f'<path class="rule" d="M{LEFT} {y(tick):.1f}H{WIDE - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{number(tick)}</text>')
-    for tick in dict.fromkeys((0, last // 2, last)):
-        anchor = "end" if tick == last else "start" if tick == 0 else "middle"
+    for tick in dict.fromkeys((0, steps // 2, steps)):
+        anchor = "end" if tick == steps else "start" if tick == 0 else "middle"
         parts.append(f'<text x="{x(tick):.1f}" y="{HIGH - 6}" text-anchor="{anchor}">{tick}</text>')
     parts += [f'<path class="seed" d="{path(line)}"/>' for line in lines if len(line) > 1]
     if len(means) > 1:

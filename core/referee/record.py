@@ -163,9 +163,11 @@ def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
 
 def hardware(device: str) -> str:
     """A device with the name of its chip: "cuda (NVIDIA H200)"."""
+    if not device.startswith("cuda"):
+        return device
     import torch
 
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def versions() -> dict[str, str]:

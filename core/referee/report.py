@@ -88,24 +88,31 @@ def _view(run: Run) -> dict[str, Any]:
     """What the template shows of a run; text is escaped there, and only there."""
     from markupsafe import Markup
 
-    charts = [curve for curve in _charts(run) if curve.points]
+    charts, norms = (
+        [
+            {"title": c.title, "note": c.note, "last": c.last, "svg": Markup(svg(c, run.settings.rules.steps))}
+            for c in curves
+            if c.points
+        ]
+        for curves in (_verdicts(run), _gradients(run))
+    )
     size, rules = f"{run.settings.width} × {run.settings.height}", run.settings.rules
     seeds = f"seed {run.seeds[0]}" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds from {run.seeds[0]}"
+    zoo = f" · {run.settings.zoo} zoo" if run.settings.zoo else ""
     who = " + ".join(part.title for part in run.settings.referees) or "the prior alone"
     steps = f"{rules.steps} steps" if run.about.command == "generate" else "plain sampling"
     pictures = [_picture(run, seed) for seed in run.pictures]
     return {
         "prompt": run.prompt.text,
-        "facts": f"{who} · {steps} · {size} pixels · {seeds} · {run.settings.zoo or 'no zoo'}",
+        "facts": f"{who} · {steps} · {size} pixels · {seeds}{zoo}",
         "short": f"{seeds} · {who}",
-        "stopped": "" if run.complete else f"Stopped after {run.about.interrupted_after} steps: the best picture so far.",
+        "stopped": "" if run.complete else f"Stopped after {run.about.interrupted_after} steps: the best so far.",
         "pictures": pictures,
         "frames": run.about.frames if any(picture["film"] for picture in pictures) else (),
         "steps": rules.steps,
         "referees": [{"name": name, **_ends(run.metrics, name)} for name in _names(run.metrics)],
-        "charts": [
-            {"title": c.title, "note": c.note, "last": c.last, "svg": Markup(svg(c, rules.steps))} for c in charts
-        ],
+        "charts": charts,
+        "norms": norms,
         "command": f"referee {run.about.command} --config {shlex.quote(str(run.folder / 'run.toml'))}",
         "settings": list(_settings(run)),
         "made_with": list(_made_with(run)),
@@ -153,16 +160,20 @@ def _ends(rows: Sequence[Row], name: str) -> dict[str, str]:
     return {"first": number(means[0]) if means else "–", "last": number(means[-1]) if means else "–"}
 
 
-def _charts(run: Run) -> Iterator[Curve]:
-    rows = run.metrics
-    for name in _names(rows):
-        yield Curve(name, "loss", {row.step: row.losses[name] for row in rows if name in row.losses})
-    if len(_names(rows)) > 1:
-        agreed = {row.step: row.agreement for row in rows if row.agreement is not None}
+def _verdicts(run: Run) -> Iterator[Curve]:
+    """What the referees say, and how far they agree."""
+    for name in _names(run.metrics):
+        yield Curve(name, "loss", {row.step: row.losses[name] for row in run.metrics if name in row.losses})
+    if len(_names(run.metrics)) > 1:
+        agreed = {row.step: row.agreement for row in run.metrics if row.agreement is not None}
         yield Curve("agreement", "of the referees: 1 unanimous, 0 deadlock", agreed, (0.0, 1.0))
-    for name in dict.fromkeys(name for row in rows for name in row.norms):
+
+
+def _gradients(run: Run) -> Iterator[Curve]:
+    """How hard each of them pulls."""
+    for name in dict.fromkeys(name for row in run.metrics for name in row.norms):
         note = "length of its pull on the latent" if name == "prior" else "length of its gradient"
-        yield Curve(name, note, {row.step: row.norms[name] for row in rows if name in row.norms})
+        yield Curve(name, note, {row.step: row.norms[name] for row in run.metrics if name in row.norms})
 
 
 def _settings(run: Run) -> Iterator[tuple[str, str]]:

@@ -176,7 +176,7 @@ def read_picture(path: str | Path) -> Layer:
     image = open_picture(path, "PNG", MAX_SIDE)
     text = {str(key): str(value) for key, value in image.info.items() if isinstance(value, str)}
     if not {"settings", "seed"} <= set(text):
-        raise RunError(f"{path} does not say how it was drawn: it has lost its text chunks, or referee did not draw it.")
+        raise RunError(f"{path} does not say how it was drawn: its text chunks are lost, or referee did not draw it.")
     layer = _toml(text["settings"].encode(errors="replace")[: MAX_TOML + 1], path)
     _about(layer, path)
     try:

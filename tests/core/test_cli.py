@@ -141,8 +141,8 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
     assert (answer.code, answer.err) == (0, "")
     out = desk.folder / "out"
     assert {path.name for path in out.iterdir()} == {
-        "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png", "frames-3.webp", "frames-4.webp",
-        "report.html",
+        "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png", "frames-3.webp",
+        "frames-4.webp", "report.html",
     }  # fmt: skip
     assert "out/picture-3.png" in answer.out
     assert "step   12/12" in answer.out

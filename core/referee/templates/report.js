@@ -14,7 +14,7 @@ for (const run of document.querySelectorAll(".run")) {
       run.classList.toggle("moving", i < last);
       for (const line of run.querySelectorAll(".now")) {
         const from = Number(line.dataset.from), to = Number(line.dataset.to);
-        const share = Math.min(frames[i] / Math.max(steps - 1, 1), 1);
+        const share = Math.min(frames[i] / steps, 1);
         line.setAttribute("transform", "translate(" + (from + (to - from) * share) + " 0)");
       }
     };
