@@ -151,7 +151,7 @@ def self_test(steps: int = 20) -> Iterator[Finding]:
     from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
 
     started = monotonic()
-    rules = Rules(steps=steps, tail=0, lr=0.2, noise=0.0, prior_weight=0.05, views=2)  # type: ignore[arg-type]
+    rules = Rules(steps=steps, tail=0, lr=0.2, noise=0.0, prior_weight=0.05, views=2)
     parts = parts_of(
         ToyPrior(), [Seat("toy", ToyReferee())], augmentation=ToyAugmentation(), rules=rules, size=(16, 16)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from jaxtyping import Float
 from PIL import Image
 from rich.color import Color
@@ -18,16 +19,11 @@ WIDTH = 32
 def half_blocks(x: Float[Tensor, "3 H W"], width: int = WIDTH) -> Text:
     """An image in [0, 1] as lines of coloured half blocks, at its own proportions."""
     image = to_pillow(x)
-    high = max(round(image.height * width / image.width / 2) * 2, 2)
+    high = min(max(round(image.height * width / image.width / 2) * 2, 2), 2 * width)
     how = Image.Resampling.NEAREST if image.width < width else Image.Resampling.BOX
-    pixels = image.resize((width, min(high, 2 * width)), how).load()
-    assert pixels is not None
+    rows = np.asarray(image.resize((width, high), how)).tolist()
     lines = [
-        Text.assemble(*(("▀", _style(pixels[column, row], pixels[column, row + 1])) for column in range(width)))
-        for row in range(0, min(high, 2 * width), 2)
+        Text.assemble(*(("▀", Style(color=Color.from_rgb(*up), bgcolor=Color.from_rgb(*low))) for up, low in pair))
+        for pair in (zip(rows[i], rows[i + 1], strict=True) for i in range(0, high, 2))
     ]
     return Text("\n").join(lines)
-
-
-def _style(upper: tuple[int, int, int], lower: tuple[int, int, int]) -> Style:
-    return Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
