@@ -174,6 +174,9 @@ def _gradients(run: Run) -> Iterator[Curve]:
     for name in dict.fromkeys(name for row in run.metrics for name in row.norms):
         note = "length of its pull on the latent" if name == "prior" else "length of its gradient"
         yield Curve(name, note, {row.step: row.norms[name] for row in run.metrics if name in row.norms})
+    for pair in dict.fromkeys(pair for row in run.metrics for pair in row.cosines or ()):
+        angles = {row.step: row.cosines[pair] for row in run.metrics if row.cosines and pair in row.cosines}
+        yield Curve(pair, "cosine of the two: 1 the same way, -1 against each other", angles, (-1.0, 1.0))
 
 
 def _settings(run: Run) -> Iterator[tuple[str, str]]:

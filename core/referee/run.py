@@ -74,6 +74,7 @@ class Row(BaseModel):
     losses: Numbers = Field(default_factory=dict)
     norms: Numbers = Field(default_factory=dict)
     agreement: PerSeed | None = None
+    cosines: Numbers | None = Field(None, description="of the gradients, by pair: one/other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +269,8 @@ def _metrics(path: Path, seeds: int) -> tuple[Row, ...]:
             row = Row.model_validate_json(line)
         except ValidationError as error:
             raise RunError(f"{path}, line {number}: {explain(error, Row)}") from error
-        lists = [*row.losses.values(), *row.norms.values(), *([row.agreement] if row.agreement is not None else [])]
-        if any(len(values) != seeds for values in lists):
+        tables = [row.losses, row.norms, row.cosines or {}, {} if row.agreement is None else {"": row.agreement}]
+        if any(len(values) != seeds for table in tables for values in table.values()):
             raise RunError(f"{path}, line {number}: there must be {seeds} numbers in each list, one per seed.")
         if rows and row.step <= rows[-1].step:
             raise RunError(f"{path}, line {number}: step {row.step} comes after step {rows[-1].step}.")

@@ -210,14 +210,14 @@ def test_json_is_the_result_and_nothing_else(desk: Desk) -> None:
         ],
     }  # fmt: skip
     assert "step   12/12" in answer.err
-    said = json.loads(desk("sample", "red", *PRIOR, "--json").out)
+    said = json.loads(desk("sample", "red", "--zoo", "none", "--prior", "toy", "--json").out)
     assert said["pictures"] == [{"seed": 0, "path": "runs/red-0/picture-0.png", "losses": {}}]
 
 
 def test_quiet_prints_the_paths_alone(desk: Desk) -> None:
     answer = desk(*RUN, "-n", "2", "--out", "out", "--quiet")
     assert (answer.out, answer.err) == ("out/picture-0.png\nout/picture-1.png\n", "")
-    assert desk("sample", "red", *PRIOR, "-q").out == "runs/red-0/picture-0.png\n"
+    assert desk("sample", "red", "--zoo", "none", "--prior", "toy", "-q").out == "runs/red-0/picture-0.png\n"
 
 
 def test_verbose_tells_on_stderr_what_is_done(desk: Desk) -> None:

@@ -45,6 +45,7 @@ def write(folder: Path, prompt: str = "a red circle and a blue square", seeds: t
             {
                 "step": k, "losses": {n: [1 / (k + 1 + s) for s in range(len(seeds))] for n in names},
                 "norms": {n: [0.5] * len(seeds) for n in [*names, "prior"]}, "agreement": [k / 20] * len(seeds),
+                "cosines": {"first/<b>second</b>": [k / 20 - 0.5] * len(seeds)},
             }
             for k in range(18)
         ],
@@ -77,7 +78,7 @@ def test_a_page_shows_the_run(tmp_path: Path) -> None:
     found = Tags(page([run]))
     assert run.prompt.text in found.text
     assert f"referee generate --config '{tmp_path}/my run/run.toml'" in found.text
-    assert [tag for tag, _ in found.tags].count("svg") == 2 + 1 + 3  # losses, agreement, gradients
+    assert [tag for tag, _ in found.tags].count("svg") == 2 + 1 + 3 + 1  # losses, agreement, gradients, their cosine
     assert sum("film" in (attributes.get("class") or "") for _, attributes in found.tags) == 2
     assert (tmp_path / "my run" / "run.toml").read_text() in found.text
 
