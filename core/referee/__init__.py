@@ -6,7 +6,8 @@
     result.pictures[0].save("picture.png")
 
 `generate` draws, `score` judges, `sample` shows the prior alone, `load` loads a zoo's parts once, `invert` yields every
-step, `open_run` reads a run's folder back. To write a referee of your own see `referee.contract`, to offer it to everybody see `referee.hooks`.
+step, `open_run` reads a run's folder back. To write a referee of your own see `referee.contract`, to offer it to
+everybody see `referee.hooks`.
 Names below are imported when first used, so that looking at plug-ins never waits for torch.
 """
 

@@ -32,7 +32,17 @@ def test_a_loss_that_does_not_fall_is_broken() -> None:
 
 def test_everything_is_looked_at() -> None:
     found = {finding.about: finding for finding in doctor.examine([])}
-    for about in ("python", "torch", "pydantic", "device cpu", "plug-in clip", "zoo pocket", "disk", "memory", "self-test"):
+    for about in (
+        "python",
+        "torch",
+        "pydantic",
+        "device cpu",
+        "plug-in clip",
+        "zoo pocket",
+        "disk",
+        "memory",
+        "self-test",
+    ):
         assert about in found
     assert found["zoo pocket"].status in ("ok", "broken")  # its weights may not be in the tree
     assert {f.status for about, f in found.items() if not about.startswith("zoo ")} <= {"ok", "note"}

