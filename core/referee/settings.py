@@ -168,9 +168,16 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             sentences.append(f"'{where}' must be given: {known[found['loc'][-1]].description}")
         else:
             message = found["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(found["input"], (dict, list)) or not where else f" (given: {found['input']!r})"
+            given = "" if isinstance(found["input"], (dict, list)) or not where else f" (given: {_told(found['input'])})"
             sentences.append(f"{where + ': ' if where else ''}{message}{given}")
     return "; ".join(sentences)
+
+
+def _told(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def _inner(owner: Any, part: str | int) -> Any:

@@ -34,8 +34,8 @@ FUZZ = settings(max_examples=60, derandomize=True, deadline=None, suppress_healt
 NAMES = [
     "../../etc/passwd", "..", "con", "NUL", "com1.txt", "lpt9", "aux", ".hidden", "-rf", "~root",
     "C:\\Windows\\win.ini",
-    "a\u2215b\uff0fc", "\u202egnp.exe", "\U0001f600" * 200, "e\u0301" * 300, "a" * 1000, "$(reboot)`id`;rm", "%2e%2e%2f",
-    "日本語",
+    "a\u2215b\uff0fc", "\u202egnp.exe", "\U0001f600" * 200, "e\u0301" * 300, "a" * 1000, "$(reboot)`id`;rm",
+    "%2e%2e%2f", "日本語",
 ]  # fmt: skip
 
 
