@@ -168,7 +168,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             sentences.append(f"'{where}' must be given: {known[found['loc'][-1]].description}")
         else:
             message = found["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(found["input"], (dict, list)) or not where else f" (given: {_told(found['input'])})"
+            plain = where and not isinstance(found["input"], (dict, list))
+            given = f" (given: {_told(found['input'])})" if plain else ""
             sentences.append(f"{where + ': ' if where else ''}{message}{given}")
     return "; ".join(sentences)
 
