@@ -6,7 +6,8 @@
     result.pictures[0].save("picture.png")
 
 `generate` draws, `score` judges, `sample` shows the prior alone, `load` loads a zoo's parts once, `invert` yields every
-step. To write a referee of your own see `referee.contract`, to offer it to everybody see `referee.hooks`.
+step, `open_run` reads a run's folder back. To write a referee of your own see `referee.contract`, to offer it to
+everybody see `referee.hooks`.
 Names below are imported when first used, so that looking at plug-ins never waits for torch.
 """
 
@@ -24,18 +25,20 @@ if TYPE_CHECKING:
     from referee.play import Result, generate, load, parts_of, sample, score
     from referee.prompt import Prompt
     from referee.rules import Rules
+    from referee.run import Run, open_run
     from referee.schedules import Schedule, constant, cosine, linear
 
 _HOMES = {
     "Parts": "parts", "Prompt": "prompt", "RefereeError": "errors", "Result": "play", "Rules": "rules",
     "Schedule": "schedules", "Seat": "panel", "Spec": "hooks", "Step": "inversion", "ZooSpec": "hooks",
     "constant": "schedules", "cosine": "schedules", "generate": "play", "hookimpl": "hooks", "invert": "inversion",
-    "linear": "schedules", "load": "play", "parts_of": "play", "sample": "play", "score": "play",
+    "linear": "schedules", "load": "play", "open_run": "run", "parts_of": "play", "Run": "run", "sample": "play",
+    "score": "play",
 }  # fmt: skip
 
 __all__ = [
-    "Parts", "Prompt", "RefereeError", "Result", "Rules", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
-    "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "parts_of", "sample", "score",
+    "Parts", "Prompt", "RefereeError", "Result", "Rules", "Run", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
+    "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "open_run", "parts_of", "sample", "score",
 ]  # fmt: skip
 
 

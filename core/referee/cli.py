@@ -1,4 +1,4 @@
-"""The command line: `referee generate | sample | score | plugins | convert | zoo`.
+"""The command line: `referee generate | sample | score | report | plugins | zoo | convert | doctor`.
 
 It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. 130 is Ctrl-C.
@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from referee import convert, zoo_cli
-from referee.errors import OptionError, RefereeError
+from referee.doctor import doctor
+from referee.errors import OptionError, PromptError, RefereeError
 from referee.flags import Block, Files, Json, NoPlugins, open_registry
+from referee.report import report
+from referee.watch import AnimationOption, PreviewEvery, Quiet, Report, Verbose, Watch
+from referee.watch import Json as JsonResult
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,10 +31,13 @@ if TYPE_CHECKING:
     from referee.play import Result
     from referee.plugins import Plugin, Registry
     from referee.settings import Settings
+    from referee.watch import Keeper
 
 app = typer.Typer(
     help="Pictures by model inversion: a latent is optimised until frozen referees agree that it matches the prompt.",
-    epilog='Example: referee generate "a red circle and a blue striped square" --referee blip2 --referee clip',
+    epilog='Example: referee generate "a red circle and a blue striped square" --referee blip2 --referee clip\n\n'
+    "Exit codes: 0 done; 1 `referee doctor` found something broken, or a bug; 2 refused, and nothing was written; "
+    "130 stopped by Ctrl-C, the best pictures so far were written.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -38,7 +45,10 @@ app = typer.Typer(
 )
 app.add_typer(zoo_cli.app, name="zoo")
 
-Text = Annotated[str, typer.Argument(help="What to draw.", show_default=False)]
+Text = Annotated[
+    str | None,
+    typer.Argument(help="What to draw. [dim]default: what --config says, if it is of a run[/dim]", show_default=False),
+]
 Referees = Annotated[
     list[str] | None,
     typer.Option(
@@ -79,7 +89,10 @@ Preset = Annotated[
     typer.Option("--preset", metavar="NAME", help="paper, released, or a zoo's. [dim]default: the zoo's own[/dim]"),
 ]
 Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings from TOML; a run.toml repeats its run.")
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="Settings from TOML; a run.toml repeats its run, a run's PNG itself."
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -100,7 +113,7 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, f
 
 @app.command()
 def generate(
-    prompt: Text,
+    prompt: Text = None,
     referee: Referees = None,
     prior: PriorOption = None,
     aug: Augment = None,
@@ -119,6 +132,12 @@ def generate(
     out: Out = None,
     device: Device = None,
     dtype: Dtype = None,
+    preview_every: PreviewEvery = None,
+    animation: AnimationOption = "none",
+    report: Report = True,
+    json_: JsonResult = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     block: Block = None,
     no_plugins: NoPlugins = False,
     plugin: Files = None,
@@ -128,17 +147,18 @@ def generate(
     [dim]referee generate "a red circle and a blue striped square"
     referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5 -n 4[/dim]
     """
+    watch = Watch(json_, quiet, verbose, preview_every, animation, report)
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
         views=views, seed=seed, n=n, size=size, device=device, dtype=dtype,
     )  # fmt: skip
-    _run(prompt, settings, registry, out)
+    _run(_prompt(prompt, config), settings, registry, out, watch)
 
 
 @app.command()
 def sample(
-    prompt: Text,
+    prompt: Text = None,
     prior: PriorOption = None,
     zoo: Zoo = None,
     preset: Preset = None,
@@ -149,15 +169,19 @@ def sample(
     out: Out = None,
     device: Device = None,
     dtype: Dtype = None,
+    json_: JsonResult = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     block: Block = None,
     no_plugins: NoPlugins = False,
     plugin: Files = None,
 ) -> None:
     """The prior alone, by plain sampling: the baseline to hold a run against."""
+    watch = Watch(json_, quiet, verbose)
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(registry, config, zoo, preset, set_, prior=prior, seed=seed, n=n, device=device, dtype=dtype)
     settings = settings.model_copy(update={"referees": (), "augmentation": None})
-    _run(prompt, settings, registry, out, plain=True)
+    _run(_prompt(prompt, config), settings, registry, out, watch, plain=True)
 
 
 @app.command()
@@ -211,6 +235,8 @@ def plugins(json_: Json = False, block: Block = None, no_plugins: NoPlugins = Fa
 
 
 app.add_typer(convert.app, name="convert")
+app.command()(report)
+app.command()(doctor)
 
 
 def _row(found: Plugin, registry: Registry) -> dict[str, Any]:
@@ -236,10 +262,11 @@ def _settings(
     registry: Registry, config: Path | None, zoo: str | None, preset: str | None, sets: list[str] | None, **flags: Any
 ) -> Settings:
     """All layers in order: the preset of the zoo, the config file, --set, flags. A run's record needs no preset."""
-    from referee.settings import NO_ZOO, RECORD, build, flag_layer, merge, parse_set, read_toml
+    from referee.run import read_config
+    from referee.settings import NO_ZOO, RECORD, build, flag_layer, merge, parse_set
     from referee.settings import preset as read_preset
 
-    file = read_toml(config) if config else {}
+    file = read_config(config) if config else {}
     said = reduce(merge, (parse_set(text) for text in sets or ()), file)
     asked = zoo or str(said.get("zoo", ""))
     named = asked or "pocket"
@@ -249,72 +276,87 @@ def _settings(
     return build([layer, flag_layer(**flags, seeds=layer.get("seeds"))])
 
 
-def _run(prompt: str, settings: Settings, registry: Registry, out: Path | None, plain: bool = False) -> None:
+def _prompt(said: str | None, config: Path | None) -> str:
+    from referee.run import prompt_of, read_config
+
+    found = said if said is not None else prompt_of(read_config(config)) if config else None
+    if found is None:
+        raise PromptError('Say what to draw, for example: referee generate "a red circle and a blue square".')
+    return found
+
+
+def _run(
+    prompt: str, settings: Settings, registry: Registry, out: Path | None, watch: Watch, plain: bool = False
+) -> None:
     from referee import record
     from referee.parts import check
     from referee.prompt import Prompt
+    from referee.watch import Keeper, log_plan, log_to_stderr
 
     # Everything that can be refused for nothing is refused here.
+    log_to_stderr(watch.verbose)
     request = Prompt(prompt)
     plan = check(settings, registry, request)
     folder = record.choose_folder(out, request.text, settings.seeds[0])
-    console = _console()
+    console = watch.console()
     with console.status("loading the models") if console.is_terminal else nullcontext():
         from referee.parts import assemble
         from referee.play import drain, sample_seeds
 
         parts = assemble(plan)
-    description = record.describe(request.text, settings, registry)
-    frames: dict[int, Any] = {}
+    command = "sample" if plain else "generate"
+    description = record.describe(request.text, settings, registry, command=command, device=parts.device)
+    log_plan(description)
+    keeper = None
     if plain:
         result = sample_seeds(request, parts, settings.seeds)
     else:
         from referee.display import Display
 
-        kept = {round(i * (parts.rules.steps - 1) / 8) for i in range(9)}
+        keeper = Keeper(folder, parts.rules.steps, len(settings.seeds), watch)
         with Display(parts.rules.steps, console) as display:
 
             def on_step(step: Any) -> None:
-                from referee.play import to_pillow
-
                 display.show(step)
                 registry.hook.referee_step(step=step)
-                if step.k in kept:
-                    frames[step.k] = [to_pillow(x) for x in step.image]
+                keeper.keep(step)
 
             result = drain(request, parts, settings.seeds, on_step)
-    _write(folder, result, description, frames, console)
+    _write(folder, result, description, keeper, watch, console)
     if not result.complete:
         raise typer.Exit(130)
 
 
-def _write(folder: Path, result: Result, description: dict[str, Any], frames: dict[int, Any], console: Console) -> None:
+def _write(
+    folder: Path, result: Result, description: dict[str, Any], keeper: Keeper | None, watch: Watch, console: Console
+) -> None:
     from referee import record
 
     if not result.complete:
         description["run"]["interrupted_after"] = len(result.history)
         console.print(f"Stopped after {len(result.history)} steps; this is the best picture so far.")
+    if keeper:
+        keeper.finish(result)
+        description["run"]["frames"] = sorted(keeper.frames)
     record.write_run(folder, description)
-    pictures = result.pictures
-    for seed, picture in zip(result.seeds, pictures, strict=True):
-        path = folder / f"picture-{seed}.png"
-        record.write_picture(path, picture, description, seed)
-        console.print(str(path), style="bold", highlight=False, soft_wrap=True)
-    if result.history:
+    for seed, picture in zip(result.seeds, result.pictures, strict=True):
+        record.write_picture(folder / f"picture-{seed}.png", picture, description, seed)
+    if keeper:
         record.write_metrics(folder, result.history)
-        frames[len(result.history)] = pictures
-        record.write_strip(folder / "evolution.png", record.strip(frames, [f"seed {seed}" for seed in result.seeds]))
+        record.write_strip(folder / "evolution.png", record.strip(keeper.few(), [f"seed {s}" for s in result.seeds]))
+        keeper.write(result)
         if any(row["losses"] for row in result.history):
             from referee import charts
 
             maps = {name: found.numpy() for name, found in result.maps.items()}
-            record.write_strip(folder / "panel.png", charts.panel(result.history, pictures, maps))
+            record.write_strip(folder / "panel.png", charts.panel(result.history, result.pictures, maps))
+    page = folder / "report.html" if watch.report else None
+    if page:
+        from referee.report import write_report
+        from referee.run import open_run
 
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=False)
+        write_report(page, [open_run(folder)])
+    watch.tell(folder, result, page, console)
 
 
 def main() -> None:

@@ -10,8 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from referee.inversion import Step
+from referee.preview import half_blocks
 
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -43,7 +45,7 @@ def opposed(step: Step) -> str:
 
 
 class Display:
-    """Shows steps as they come: a live table on a terminal, a line now and then elsewhere."""
+    """Shows steps as they come: a live table and the first picture on a terminal, a line now and then elsewhere."""
 
     def __init__(self, steps: int, console: Console) -> None:
         self.steps, self.console = steps, console
@@ -59,6 +61,7 @@ class Display:
         )
         self.task = self.bar.add_task("steps", total=steps)
         self.live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self.picture, self.drawn = Text(), 0.0
 
     def __enter__(self) -> Display:
         if self.live:
@@ -77,9 +80,19 @@ class Display:
             self.curves.setdefault(name, []).append(losses.mean().item())
         self.bar.update(self.task, completed=step.k + 1)
         if self.live:
-            self.live.update(Group(self.bar, self._table(step)))
-        elif step.k == 0 or (step.k + 1) % max(self.steps // 8, 1) == 0:
+            self.live.update(Group(self.bar, self._beside(self._table(step), step)))
+        elif step.k == 0 or 10 * (step.k + 1) // self.steps > 10 * step.k // self.steps:  # at each tenth
             self.console.print(self._line(step), highlight=False, soft_wrap=True)
+
+    def _beside(self, table: RenderableType, step: Step) -> RenderableType:
+        """The table with the first picture on its left, redrawn a few times a second; without colours it is none."""
+        if self.console.no_color or self.console.color_system is None or self.console.width < 80:
+            return table
+        if (now := time.monotonic()) - self.drawn > 0.25:
+            self.picture, self.drawn = half_blocks(step.image[0]), now
+        both = Table.grid(padding=(0, 3))
+        both.add_row(self.picture, table)
+        return both
 
     def _table(self, step: Step) -> RenderableType:
         table = Table(box=None, pad_edge=False)

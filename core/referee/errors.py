@@ -5,6 +5,7 @@ RefereeError                exit code 2: the input was refused, nothing was writ
 |-- OptionError             an option, setting or schedule has the wrong name, type or value
 |-- PluginError             a plug-in is unknown, failed to load, or two share one name
 |-- WeightsError            a checkpoint is missing, cut short, or of another kind
+|-- RunError                a run's folder or picture cannot be read back
 `-- OutputError             the output folder cannot be written to
 """
 
@@ -32,6 +33,10 @@ class PluginError(RefereeError):
 
 class WeightsError(RefereeError):
     """A checkpoint file is missing, cut short, or not what its role needs."""
+
+
+class RunError(RefereeError):
+    """A run's folder or picture is missing, broken, or nothing that a run wrote."""
 
 
 class OutputError(RefereeError):

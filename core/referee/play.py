@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image as Pillow
+from PIL import ImageOps
 from torch import Tensor
 
 from referee import balance
@@ -279,17 +280,21 @@ def to_pillow(x: Float[Tensor, "3 H W"]) -> Pillow.Image:
 
 
 def from_pillow(image: str | Path | Pillow.Image) -> Image:
-    """(1, 3, H, W) in [0, 1].
+    """(1, 3, H, W) in [0, 1], the right way up, on white where it is transparent.
 
     Raises:
         OptionError: the file is missing or no picture.
     """
-    if not isinstance(image, Pillow.Image):
-        try:
-            image = Pillow.open(image)
-            image.load()
-        except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-            raise OptionError(f"{image} cannot be read as a picture: {error}.") from error
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-        image = Pillow.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
+    try:
+        opened = image if isinstance(image, Pillow.Image) else Pillow.open(image)
+        opened.load()
+        opened = ImageOps.exif_transpose(opened)  # a camera says in EXIF which side is up
+        if opened.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+            opened = Pillow.fromarray((np.asarray(opened).clip(0, 65535) / 257).round().astype(np.uint8))
+        if opened.has_transparency_data:
+            clear = opened.convert("RGBA")
+            opened = Pillow.alpha_composite(Pillow.new("RGBA", clear.size, "white"), clear)
+        pixels = np.array(opened.convert("RGB"))
+    except Exception as error:  # for a stranger's file a decoder may raise anything
+        raise OptionError(f"{image} cannot be read as a picture: {error}.") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255

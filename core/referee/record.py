@@ -6,13 +6,16 @@
       metrics.jsonl        a line per step
       evolution.png        each picture at a few steps, first to last
       panel.png            losses, agreement, and where on the picture each referee and the prior pulled
+      frames-SEED.webp     a picture's film, see `referee.film`; evolution.webp or .gif, preview-STEP.png if asked for
+      report.html          all of it on one page, see `referee.report`
 
-Files are written whole: to a temporary name, then renamed.
+Files are written whole: to a temporary name, then renamed. `referee.run` reads them back.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import re
@@ -28,12 +31,20 @@ import tomli_w
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from referee import zoos
 from referee.errors import OutputError
-from referee.plugins import Registry
-from referee.settings import NO_ZOO, Settings
+from referee.hooks import ZooSpec
+from referee.plugins import Kind, Registry
+from referee.settings import NO_ZOO, Part, Settings
 
-WRITTEN = ("run.toml", "picture-*.png", "metrics.jsonl", "evolution.png", "panel.png")
-LIBRARIES = ("vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia")
+LOG = logging.getLogger("referee")
+WRITTEN = (
+    "run.toml", "picture-*.png", "metrics.jsonl", "evolution.*", "panel.png", "frames-*.webp", "preview-*.png",
+    "report.html",
+)  # fmt: skip
+LIBRARIES = (
+    "vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia", "numpy", "pillow", "safetensors",
+)  # fmt: skip
 
 
 def choose_folder(out: Path | None, prompt: str, seed: int) -> Path:
@@ -45,13 +56,13 @@ def choose_folder(out: Path | None, prompt: str, seed: int) -> Path:
     if out is None:
         base = Path("runs") / f"{slug(prompt)}-{seed}"
         out, count = base, 2
-        while out.exists():
+        while os.path.lexists(out):  # a link that leads nowhere is taken as well
             out, count = base.with_name(f"{base.name}-{count}"), count + 1
     above = out
     try:
         if found := next((path for pattern in WRITTEN for path in out.glob(pattern)), None):
             raise OutputError(f"{out} holds another run ({found.name}). Choose another --out, or remove it.")
-        while not above.exists() and above.parent != above:
+        while not os.path.lexists(above) and above.parent != above:
             above = above.parent
         if not above.is_dir():
             raise OutputError(f"--out {out}: {above} is a file, not a folder.")
@@ -81,27 +92,86 @@ def write_whole(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # x: what lies there already, a link to elsewhere, is not written through
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    else:
+        LOG.debug("wrote %s, %s bytes", path, f"{len(content):,}")
     finally:
         with suppress(OSError):  # after Ctrl-C, too; renamed or never made, it is not there
             temporary.unlink()
 
 
-def describe(prompt: str, settings: Settings, registry: Registry | None) -> dict[str, Any]:
-    """run.toml: all settings, and under [run] what else shaped the run."""
-    run: dict[str, Any] = {"prompt": prompt, "python": platform.python_version(), "libraries": versions()}
+def describe(
+    prompt: str, settings: Settings, registry: Registry | None, *, command: str = "generate", device: str = ""
+) -> dict[str, Any]:
+    """run.toml: all settings, and under [run] what else shaped the run.
+
+    Args:
+        command: what was asked for: "generate" or "sample".
+        device: where the run computed, after "auto"; "" if nobody knows.
+    """
+    run: dict[str, Any] = {"prompt": prompt, "command": command, "python": platform.python_version()}
+    run |= {"platform": f"{platform.system()} {platform.machine()}", "libraries": versions()}
+    if device:
+        run["device"] = hardware(device)
     if registry:
         run["plugins"] = {
             p.name: f"{p.distribution} {p.version}".strip() for p in registry.plugins if p.status == "active"
         }
+        run["parts"] = origins(settings, registry)
+        run["weights"] = hashes(settings, registry)
     # TOML has no null: what is None is left out, and reads back as None; but no zoo must be said, its default is one.
     return {**settings.model_dump(mode="json", exclude_none=True), "zoo": settings.zoo or NO_ZOO, "run": run}
+
+
+def _played(settings: Settings) -> list[tuple[Kind, Part]]:
+    one: list[tuple[Kind, Part | None]] = [
+        ("prior", settings.prior), ("augmentation", settings.augmentation), ("balancer", settings.balancer),
+    ]  # fmt: skip
+    referees: list[tuple[Kind, Part]] = [("referee", part) for part in settings.referees]
+    return referees + [(kind, part) for kind, part in one if part]
+
+
+def origins(settings: Settings, registry: Registry) -> list[dict[str, str]]:
+    """For each part that plays, the distribution that brought it, with its version."""
+    found = []
+    for kind, name in dict.fromkeys((kind, part.name) for kind, part in _played(settings)):
+        distribution, _, short = name.rpartition(":")
+        found += [
+            {"kind": kind, "name": short, "distribution": plugin.distribution, "version": plugin.version}
+            for plugin in registry.plugins
+            if (kind, short) in plugin.offers and distribution in ("", plugin.distribution)
+        ]
+    return found
+
+
+def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
+    """sha256 of the weights by file, as far as the zoo knows them: not of what an option of the person's points to."""
+    zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo in registry.names("zoo") else None
+    if zoo is None:
+        return {}
+    parts = [(part.name.rpartition(":")[2], part.options) for _, part in _played(settings)]
+    return {
+        file.name: file.sha256
+        for checkpoint in zoos.needed(zoo.checkpoints(), parts)
+        for file in checkpoint.files
+        if file.sha256 and file.name.endswith(".safetensors")
+    }
+
+
+def hardware(device: str) -> str:
+    """A device with the name of its chip: "cuda (NVIDIA H200)"."""
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def versions() -> dict[str, str]:

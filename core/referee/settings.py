@@ -27,6 +27,8 @@ Layer = dict[str, Any]
 
 MAX_SIDE = 4096
 MAX_IMAGES = 64
+MAX_DEPTH = 20
+"""Tables within tables: deeper ones would break what writes them."""
 RECORD = "run"
 """The table in which a run's record says what is no setting: prompt, versions. A file that has it is complete."""
 NO_ZOO = "none"
@@ -108,7 +110,9 @@ class Settings(BaseModel):
     )
     height: int = Field(64, ge=8, le=MAX_SIDE, multiple_of=8, description="pixels")
     width: int = Field(64, ge=8, le=MAX_SIDE, multiple_of=8, description="pixels")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, max_length=MAX_IMAGES, description="one picture each")
+    seeds: tuple[Annotated[int, Field(gt=-(1 << 128), lt=1 << 128)], ...] = Field(
+        (0,), min_length=1, max_length=MAX_IMAGES, description="one picture each"
+    )
     device: str = Field("auto", description="a torch device; auto takes cuda if there is one")
     dtype: str = Field(
         "float32", pattern="^(float32|bfloat16|float16)$", description="of the models; the latent stays float32"
@@ -146,10 +150,17 @@ def build(layers: Iterable[Layer]) -> Settings:
     for layer in layers:
         merged = merge(merged, layer)
     merged.pop(RECORD, None)
+    if not _shallow(merged):
+        raise OptionError(f"The settings are nested more than {MAX_DEPTH} deep.")
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
         raise OptionError(explain(error, Settings)) from error
+
+
+def _shallow(value: Any, depth: int = MAX_DEPTH) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_shallow(one, depth - 1) for one in inner)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Layer:
@@ -200,9 +211,17 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             sentences.append(f"'{where}' must be given: {known[found['loc'][-1]].description}")
         else:
             message = found["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(found["input"], (dict, list)) or not where else f" (given: {found['input']!r})"
+            plain = where and not isinstance(found["input"], (dict, list))
+            given = f" (given: {_told(found['input'])})" if plain else ""
             sentences.append(f"{where + ': ' if where else ''}{message}{given}")
     return "; ".join(sentences)
+
+
+def _told(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def _inner(owner: Any, part: str | int) -> Any:
@@ -231,6 +250,8 @@ def read_toml(path: str | Path) -> Layer:
         raise OptionError(f"--config {path}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number of 5000 digits, 1000 brackets
         raise OptionError(f"--config {path} is not TOML: {error}.") from error
+    if not _shallow(layer):
+        raise OptionError(f"--config {path} is nested more than {MAX_DEPTH} deep.")
     return layer
 
 
@@ -260,7 +281,7 @@ def parse_set(text: str) -> Layer:
     """
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > MAX_DEPTH:
         raise OptionError(f"--set {text}: write a.b=value, for example --set rules.noise=0.05")
     layer: Any = parse_value(value)
     for key in reversed(keys):

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from math import prod
 from pathlib import Path
+from typing import Any
 
 from referee.errors import WeightsError
 
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64,
+}  # fmt: skip
+"""The types of safetensors that torch reads, with their size."""
+MAX_HEADER = 100_000_000
+"""Bytes; what safetensors itself allows."""
 
 
 def check_folder(folder: str | Path, files: Iterable[str], *, mend: str) -> None:
@@ -64,9 +73,26 @@ def check_safetensors(path: Path, *, mend: str) -> None:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
                 raise ValueError("its header is longer than the file")
+            if length > MAX_HEADER:
+                raise ValueError(f"its header has {length:,} bytes")
             header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        entries = [entry for name, entry in header.items() if name != "__metadata__"]
+        ends = [entry["data_offsets"][1] for entry in entries]
         if (expected := 8 + length + max(ends, default=0)) != size:
             raise ValueError(f"it has {size:,} bytes where its header promises {expected:,}")
+        _check_tensors(entries)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}. {mend}") from error
+
+
+def _check_tensors(entries: Iterable[Any]) -> None:
+    """What safetensors itself demands of a header, so that no library's own error comes out of a damaged one: the
+    tensors lie one behind the other without a gap, each as long as its type and shape say."""
+    at = 0
+    for entry in sorted(entries, key=lambda entry: tuple(entry["data_offsets"])):
+        start, end = entry["data_offsets"]
+        if start != at or not all(type(side) is int and side >= 0 for side in (start, end, *entry["shape"])):
+            raise ValueError("its tensors leave gaps or overlap")
+        if 8 * (end - start) != BITS[entry["dtype"]] * prod(entry["shape"]):
+            raise ValueError(f"a tensor of shape {entry['shape']} and type {entry['dtype']} has {end - start:,} bytes")
+        at = end

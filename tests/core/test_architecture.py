@@ -18,10 +18,13 @@ from referee.hooks import Hooks
 CORE = Path(referee.__file__).parent
 MODULES = sorted(path.stem for path in CORE.glob("*.py"))
 PLUGINS = sorted(path.parent.name for path in CORE.parents[1].glob("plugins/*/*/__init__.py"))
-ALLOWED = {"torch", "pluggy", "pydantic", "rich", "typer", "PIL", "jaxtyping", "numpy", "tomli_w", "platformdirs"}
+ALLOWED = {
+    "torch", "pluggy", "pydantic", "rich", "typer", "PIL", "jaxtyping", "numpy", "tomli_w", "platformdirs", "jinja2",
+    "markupsafe",
+}  # fmt: skip
 PUBLIC = [
-    "Parts", "Prompt", "RefereeError", "Result", "Rules", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
-    "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "parts_of", "sample", "score",
+    "Parts", "Prompt", "RefereeError", "Result", "Rules", "Run", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
+    "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "open_run", "parts_of", "sample", "score",
 ]  # fmt: skip
 
 

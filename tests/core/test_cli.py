@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from referee.cli import main
+from referee.run import open_run
 
 PLUGIN = '''
 """The toys as a plug-in in a single file, which leaves a mark when one is made and counts the steps it sees."""
@@ -141,7 +142,8 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
     assert (answer.code, answer.err) == (0, "")
     out = desk.folder / "out"
     assert {path.name for path in out.iterdir()} == {
-        "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png", "panel.png",
+        "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png", "panel.png", "frames-3.webp",
+        "frames-4.webp", "report.html",
     }  # fmt: skip
     assert "out/picture-3.png" in answer.out
     assert "step   12/12" in answer.out
@@ -171,6 +173,85 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
 
     assert desk("generate", "red", "--config", "out/run.toml", "--seed", "4", "--out", "alone").code == 0
     assert pixels(desk.folder / "alone" / "picture-4.png") == pixels(out / "picture-4.png")
+
+
+def test_a_run_is_repeated_from_its_picture(desk: Desk) -> None:
+    assert desk(*RUN, "--seed", "3", "-n", "2", "--out", "out", "--no-report").code == 0
+    assert not (desk.folder / "out" / "report.html").exists()
+    answer = desk("generate", "--config", "out/picture-4.png", "--out", "again")
+    assert (answer.code, answer.err) == (0, "")
+    assert pixels(desk.folder / "again" / "picture-4.png") == pixels(desk.folder / "out" / "picture-4.png")
+    assert not (desk.folder / "again" / "picture-3.png").exists()
+    assert desk("generate", "blue", "--config", "out/run.toml", "--out", "blue").code == 0
+    assert 'prompt = "blue"' in (desk.folder / "blue" / "run.toml").read_text()
+
+
+def test_the_record_says_who_played_and_where(desk: Desk) -> None:
+    assert desk(*RUN, "--out", "out").code == 0
+    run = open_run(desk.folder / "out")
+    found = [(part.kind, part.name, part.distribution) for part in run.about.parts]
+    assert found == [("referee", "toy", "toys.py"), ("prior", "toy", "toys.py")]
+    assert (run.about.device, run.about.command, run.about.weights) == ("cpu", "generate", {})
+
+
+def test_json_is_the_result_and_nothing_else(desk: Desk) -> None:
+    answer = desk(*RUN, "-n", "2", "--out", "out", "--json", "--set", "rules.tail=0")
+    assert answer.code == 0
+    assert answer.out.count("\n") == 1
+    said = json.loads(answer.out)
+    last = open_run(desk.folder / "out").metrics[-1].losses["toy"]
+    assert said == {
+        "prompt": "red", "folder": "out", "complete": True, "steps": 12, "report": "out/report.html",
+        "pictures": [
+            {"seed": i, "path": f"out/picture-{i}.png", "losses": {"toy": last[i]}} for i in (0, 1)
+        ],
+    }  # fmt: skip
+    assert "step   12/12" in answer.err
+    said = json.loads(desk("sample", "red", "--zoo", "none", "--prior", "toy", "--json").out)
+    assert said["pictures"] == [{"seed": 0, "path": "runs/red-0/picture-0.png", "losses": {}}]
+
+
+def test_quiet_prints_the_paths_alone(desk: Desk) -> None:
+    answer = desk(*RUN, "-n", "2", "--out", "out", "--quiet")
+    assert (answer.out, answer.err) == ("out/picture-0.png\nout/picture-1.png\n", "")
+    assert desk("sample", "red", "--zoo", "none", "--prior", "toy", "-q").out == "runs/red-0/picture-0.png\n"
+
+
+def test_verbose_tells_on_stderr_what_is_done(desk: Desk) -> None:
+    answer = desk(*RUN, "--out", "out", "-v", "-q")
+    assert answer.out == "out/picture-0.png\n"
+    assert "referee: prior toy: toys.py" in answer.err
+    assert "referee: wrote out/picture-0.png" in answer.err
+    assert desk(*RUN, "-q").err == ""  # and the next run is not
+
+
+def test_previews_and_animations(desk: Desk) -> None:
+    assert desk(*RUN, "-n", "3", "--out", "out", "--preview-every", "5", "--animation", "gif").code == 0
+    out = desk.folder / "out"
+    assert sorted(path.name for path in out.glob("preview-*")) == ["preview-05.png", "preview-10.png"]
+    with Image.open(out / "preview-05.png") as sheet:
+        assert sheet.size == (16 + 2 + 16, 16 + 2 + 16)  # three pictures as a square
+    with Image.open(out / "evolution.gif") as moving:
+        assert (moving.format, moving.info["loop"], moving.size) == ("GIF", 0, (4 * 34, 4 * 34))
+        assert moving.n_frames > 2
+    assert desk(*RUN, "--out", "two", "--animation", "webp").code == 0
+    with Image.open(desk.folder / "two" / "evolution.webp") as moving:
+        assert (moving.format, moving.size) == ("WEBP", (64, 64))
+        assert moving.n_frames > 2
+    film = open_run(out).film(2)
+    assert len(film) == 13  # each of the twelve steps and the end
+    assert film[-1].tobytes() == open_run(out).picture(2).tobytes()
+
+
+def test_reports_of_runs(desk: Desk) -> None:
+    for name in ("one", "two"):
+        assert desk(*RUN, "--out", name, "--no-report").code == 0
+    answer = desk.bare("report", "one")
+    assert (answer.code, answer.out, answer.err) == (0, "one/report.html\n", "")
+    assert desk.bare("report", "one", "two", "--out", "both.html").out == "both.html\n"
+    assert "2 runs" in (desk.folder / "both.html").read_text()
+    answer = desk.bare("report", "nothing")
+    assert (answer.code, answer.err) == (2, "referee: nothing/run.toml cannot be read: No such file or directory.\n")
 
 
 def test_layers_come_in_order(desk: Desk) -> None:
@@ -316,6 +397,12 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "plugin": (["generate", "red", *TOYS, "--plugin", "x.py"], "--plugin x.py: there is no such file."),
     "block": (["generate", "red", *TOYS, "-p", "clip"], "write -p no:NAME"),
     "block nothing": (["generate", "red", *TOYS, "-p", "no:"], "write -p no:NAME"),
+    "no prompt": (["generate", *TOYS], "Say what to draw"),
+    "prompt of no run": (["generate", "--config", "toys.py.toml", *TOYS], "No such file"),
+    "preview never": ([*RUN, "--preview-every", "0"], "--preview-every 0: say after how many steps"),
+    "animation": ([*RUN, "--animation", "mp4"], "--animation mp4: write webp, gif or none"),
+    "json and quiet": ([*RUN, "--json", "-q"], "choose one"),
+    "config picture": (["generate", "--config", "nothing.png", *TOYS], "nothing.png cannot be read"),
     "sample without prior": (["sample", "red", "--zoo", "none"], "No prior is named"),
     "score of nothing": (["score", "x.png", "red", "--zoo", "none", "-r", "toy"], "x.png cannot be read as a picture"),
     "score of no picture": (["score", "toys.py", "red", "--zoo", "none", "-r", "toy"], "cannot be read as a picture"),
@@ -374,7 +461,8 @@ def test_a_wrong_flag_is_a_usage_error(desk: Desk) -> None:
 def test_help_names_every_command(desk: Desk) -> None:
     answer = desk.bare("--help")
     assert answer.code == 0
-    assert all(command in answer.out for command in ("generate", "sample", "score", "plugins"))
+    assert all(command in answer.out for command in ("generate", "sample", "score", "plugins", "report", "doctor"))
+    assert "Exit codes" in answer.out
 
 
 def test_as_a_process(desk: Desk) -> None:

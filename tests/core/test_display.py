@@ -6,17 +6,21 @@ import io
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from referee.display import Display, sparkline
 from referee.inversion import Seat, invert
+from referee.preview import half_blocks
 from referee.rules import Rules
 from referee.schedules import linear
 from referee.testing import ToyPrior, ToyReferee
 
 
 def shown(*, terminal: bool, seats: list[Seat], **rules: Any) -> str:
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
+    console = Console(
+        file=io.StringIO(), force_terminal=terminal, width=120, color_system=None, markup=False, emoji=False
+    )  # as referee.watch makes it
     numbers = Rules(**{"steps": 16, "tail": 2, "prior_weight": 0.1, **rules})
     with Display(16, console) as display:
         for step in invert("red", seats, ToyPrior(), rules=numbers, size=(8, 8)):
@@ -33,7 +37,7 @@ def two() -> list[Seat]:
 
 def test_off_a_terminal_a_line_now_and_then() -> None:
     lines = shown(terminal=False, seats=two()).splitlines()
-    assert len(lines) == 1 + 8
+    assert len(lines) == 1 + 10
     assert lines[0].startswith("step    1/16  first 0.")
     assert "second" not in lines[0]  # it weighs nothing yet
     assert "second 0." in lines[1]
@@ -49,6 +53,36 @@ def test_who_pulls_against_whom_is_said() -> None:
     for terminal in (False, True):
         assert "red against blue -0." in shown(terminal=terminal, seats=seats)
     assert " against " not in shown(terminal=False, seats=two()[:1], prior_weight=0)
+
+
+def test_a_small_picture_is_shown_where_there_are_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for colours, there in (("truecolor", True), (None, False)):
+        console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=colours)  # type: ignore[arg-type]
+        with Display(4, console) as display:
+            for step in invert("red", two(), ToyPrior(), rules=Rules(steps=4, tail=0, views=1), size=(8, 8)):
+                display.show(step)
+        text: str = console.file.getvalue()  # type: ignore[attr-defined]
+        assert ("▀" in text) is there
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert Console(force_terminal=True).no_color
+
+
+def test_half_blocks_show_two_pixels_each() -> None:
+    x = torch.zeros(3, 4, 4)
+    x[0, :2], x[2, 2:] = 1.0, 1.0  # red above blue
+    lines = half_blocks(x, width=4).split("\n")
+    assert [line.plain for line in lines] == ["▀▀▀▀"] * 2
+    colours = [{(str(span.style)) for span in line.spans} for line in lines]
+    assert colours == [{"#ff0000 on #ff0000"}, {"#0000ff on #0000ff"}]
+    assert len(half_blocks(torch.zeros(3, 1, 400)).split("\n")) == 1
+    assert len(half_blocks(torch.zeros(3, 400, 1)).split("\n")) == 32
+
+
+def test_names_are_no_markup() -> None:
+    for terminal in (False, True):
+        text = shown(terminal=terminal, seats=[Seat("[/red]:smile:", ToyReferee())])
+        assert "[/red]:smile:" in text
 
 
 def test_one_referee_has_nobody_to_agree_with() -> None:

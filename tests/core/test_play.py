@@ -286,6 +286,28 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
             from_pillow(tmp_path / name)
 
 
+def test_a_photograph_is_turned_the_right_way_up(tmp_path: Path) -> None:
+    """Orientation 6: the camera was held upright, and what it stored first belongs on the right."""
+    image, exif = Image.new("RGB", (64, 32), "blue"), Image.Exif()
+    image.paste("red", (0, 0, 32, 32))
+    exif[0x0112] = 6
+    image.save(tmp_path / "photo.jpg", exif=exif, quality=100)
+    x = from_pillow(tmp_path / "photo.jpg")
+    assert x.shape == (1, 3, 64, 32)
+    assert x[0, :, 5, 16].argmax() == 0
+    assert x[0, :, 60, 16].argmax() == 2
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_lies_on_white(mode: str, tmp_path: Path) -> None:
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (100, 100, 100, 255))
+    image.convert(mode).save(tmp_path / "clear.png")
+    x = from_pillow(tmp_path / "clear.png")
+    assert torch.equal(x[0, :, 0, 0], torch.ones(3))
+    torch.testing.assert_close(x[0, :, 0, 1] * 255, torch.full((3,), 100.0), rtol=0, atol=2.01)
+
+
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

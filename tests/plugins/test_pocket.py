@@ -16,6 +16,9 @@ import torch
 import referee_pocket
 from referee import zoos
 from referee.errors import PromptError, WeightsError
+from referee.plugins import discover
+from referee.record import hashes
+from referee.settings import build
 from referee_pocket import WEIGHTS, checkpoints, world
 from referee_pocket.judge import NONE, Found, Judge, verdict
 from referee_pocket.train import blip2, clip, judge, loop, vae
@@ -256,6 +259,15 @@ def test_a_cut_manifest_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(referee_pocket, "WEIGHTS", tmp_path)
     with pytest.raises(WeightsError, match=r"manifest.json is cut short.*Install the package again"):
         checkpoints()
+
+
+def test_a_run_records_the_weights_that_it_read_and_no_others():
+    own = {"name": "blip2", "options": {"model": "/elsewhere"}}
+    settings = build([{"referees": [{"name": "clip"}, own], "prior": {"name": "stable-diffusion"}}])
+    found = hashes(settings, discover())
+    assert {name.partition("/")[0] for name in found} == {"clip", "prior"}
+    path = WEIGHTS / "clip" / "open_clip_model.safetensors"
+    assert found["clip/open_clip_model.safetensors"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_what_is_not_here_says_how_it_comes(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from referee.errors import WeightsError
+from referee.weights import check_safetensors
 
 FILE = "caption_head.safetensors"
 """Stands beside ``model.safetensors``; holds dense.*, LayerNorm.* and bias."""
@@ -54,6 +55,7 @@ class CaptionHead(nn.Module):
         Raises:
             WeightsError: it lacks a tensor, has one too many, or their sizes do not fit together.
         """
+        check_safetensors(folder / FILE, mend="Convert the checkpoint again.")
         state = load_file(folder / FILE)
         try:
             head = cls(state["dense.weight"].shape[0], state["bias"].shape[0])

@@ -6,9 +6,10 @@ referee_pocket.train`` rebuilds the weights. Importing this package imports no t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from referee.errors import WeightsError
 from referee.hooks import Checkpoint, ZooFile, ZooSpec, hookimpl
@@ -25,6 +26,11 @@ PRESETS = {path.stem: path.read_text(encoding="utf-8") for path in (HERE / "pres
 ROLES = {"blip2": "blip2", "clip": "clip", "prior": "stable-diffusion", "judge": ""}
 """Folders of the weights, and the parts that they are for; no plug-in of a run reads the judge's."""
 MEND = "Install the package again: pip install --force-reinstall vlm-referee"
+
+
+class _File(BaseModel):
+    bytes: int
+    sha256: str
 
 
 def checkpoints() -> tuple[Checkpoint, ...]:
@@ -53,10 +59,11 @@ def _manifest() -> list[ZooFile]:
     if not path.is_file():
         return []
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [ZooFile(name, entry["bytes"], entry["sha256"]) for name, entry in entries.items()]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is cut short or no manifest: {error}. {MEND}") from error
+        entries = TypeAdapter(dict[str, _File]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise WeightsError(f"{path} is cut short or no manifest: {why}. {MEND}") from error
+    return [ZooFile(name, entry.bytes, entry.sha256) for name, entry in entries.items()]
 
 
 @hookimpl

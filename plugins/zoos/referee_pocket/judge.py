@@ -19,7 +19,9 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from referee_pocket import WEIGHTS
+from referee.errors import WeightsError
+from referee.weights import check_folder
+from referee_pocket import MEND, WEIGHTS
 from referee_pocket.words import COLOURS, SHAPES, TEXTURES, Thing, Wanted, parse
 
 NONE = len(SHAPES)
@@ -95,12 +97,15 @@ class Judge:
     """
 
     def __init__(self, folder: Path = WEIGHTS / "judge", device: str = "cpu") -> None:
+        """WeightsError if the folder lacks a file or holds a broken one."""
         self.detector = Detector().eval().requires_grad_(False)
-        self.detector.load_state_dict(
-            {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}, strict=True
-        )
-        self.detector.to(device)
-        self.threshold = float(json.loads((folder / "config.json").read_text())["threshold"])
+        check_folder(folder, ["config.json", "model.safetensors"], mend=MEND)
+        try:
+            state = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+            self.detector.load_state_dict(state, strict=True)
+            self.threshold = float(json.loads((folder / "config.json").read_text())["threshold"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise WeightsError(f"{folder} is no judge of the pocket world: {error}. {MEND}") from error
 
     def see(self, images: Float[Tensor, "n 3 64 64"]) -> list[tuple[Found, ...]]:
         """What is in each picture, most certain first."""

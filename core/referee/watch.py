@@ -1,0 +1,180 @@
+"""What is shown and kept of a run besides its pictures: how loud it is, previews, a film, an animation, a report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from referee.errors import OptionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from referee.film import Frames
+    from referee.inversion import Step
+    from referee.play import Result
+
+LOG = logging.getLogger("referee")
+
+Json = Annotated[bool, typer.Option("--json", help="The result as one line of JSON; progress goes to stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the pictures' paths alone.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log to stderr what is done.")]
+PreviewEvery = Annotated[
+    int | None, typer.Option("--preview-every", metavar="K", help="Write preview-STEP.png every K steps.")
+]
+AnimationOption = Annotated[
+    str, typer.Option("--animation", metavar="webp|gif|none", help="Write the pictures' way as an animation.")
+]
+Report = Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, the run on one page.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a run is watched.
+
+    Raises:
+        OptionError: a value that makes no sense.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    preview_every: int | None = None
+    animation: str = "none"
+    report: bool = False
+
+    def __post_init__(self) -> None:
+        if self.preview_every is not None and self.preview_every < 1:
+            raise OptionError(f"--preview-every {self.preview_every}: say after how many steps, at least 1.")
+        if self.animation not in ("webp", "gif", "none"):
+            raise OptionError(f"--animation {self.animation}: write webp, gif or none.")
+        if self.json and self.quiet:
+            raise OptionError("--json and --quiet both say what is printed: choose one.")
+
+    def console(self) -> Console:
+        """Where progress is shown: nowhere with --quiet, on stderr with --json, else on stdout."""
+        from rich.console import Console
+
+        # Plain: what a person typed (a label, a folder) is shown as it is, whatever brackets and colons it has.
+        return Console(stderr=self.json, quiet=self.quiet, markup=False, emoji=False, highlight=False)
+
+    def tell(self, folder: Path, result: Result, report: Path | None, console: Console) -> None:
+        """Say where the pictures are."""
+        paths = [folder / f"picture-{seed}.png" for seed in result.seeds]
+        if self.json:
+            print(json.dumps(summary(folder, paths, result, report)))
+        elif self.quiet:
+            print(*paths, sep="\n")
+        else:
+            for path in [*paths, *([report] if report else [])]:
+                style = "bold" if path in paths else "dim"
+                console.print(str(path), style=style, soft_wrap=True)
+
+
+def summary(folder: Path, paths: list[Path], result: Result, report: Path | None) -> dict[str, Any]:
+    """What --json prints: paths as they can be opened from here, and each referee's last loss per picture."""
+    last: dict[str, list[float | None]] = {}
+    for row in result.history:
+        last |= row["losses"]
+    return {
+        "prompt": result.prompt.text,
+        "folder": str(folder),
+        "complete": result.complete,
+        "steps": len(result.history),
+        "pictures": [
+            {"seed": seed, "path": str(path), "losses": {name: values[i] for name, values in last.items()}}
+            for i, (seed, path) in enumerate(zip(result.seeds, paths, strict=True))
+        ],
+        "report": str(report) if report else None,
+    }
+
+
+class Keeper:
+    """Keeps what a run shows on its way, and writes it down.
+
+    Args:
+        folder: of the run.
+        steps: how many there will be.
+        pictures: in the batch.
+        watch: what is wanted.
+    """
+
+    def __init__(self, folder: Path, steps: int, pictures: int, watch: Watch) -> None:
+        from referee.film import moments
+
+        self.folder, self.steps, self.pictures, self.watch = folder, steps, pictures, watch
+        self.kept, self.frames = set(moments(steps)), dict[int, list[Any]]()
+
+    def keep(self, step: Step) -> None:
+        """Take in one step. Its image is that of the latent before it: of ``step.k`` steps."""
+        from referee.film import shrink, write_grid
+        from referee.play import to_pillow
+
+        every = self.watch.preview_every
+        preview = bool(every and step.k and step.k % every == 0)
+        if not preview and step.k not in self.kept:
+            return
+        pictures = [to_pillow(x) for x in step.image]
+        if step.k in self.kept:
+            self.frames[step.k] = [shrink(picture, self.pictures) for picture in pictures]
+        if preview:
+            write_grid(self.folder / f"preview-{step.k:0{len(str(self.steps))}}.png", pictures)
+
+    def finish(self, result: Result) -> None:
+        """The last pictures are the last frame."""
+        from referee.film import shrink
+
+        self.frames[len(result.history)] = [shrink(picture, self.pictures) for picture in result.pictures]
+
+    def few(self) -> Frames:
+        """Every third frame and the last: for the contact sheet."""
+        from referee.film import moments
+
+        chosen = {*moments(self.steps, 9), max(self.frames)}
+        return {k: pictures for k, pictures in self.frames.items() if k in chosen}
+
+    def write(self, result: Result) -> None:
+        """Write the films, and the animation if it is wanted."""
+        from referee.film import write_animation, write_film
+
+        ordered = sorted(self.frames)
+        for i, seed in enumerate(result.seeds):
+            write_film(self.folder / f"frames-{seed}.webp", [self.frames[k][i] for k in ordered])
+        kind: Literal["webp", "gif"] | None = _kind(self.watch.animation)
+        if kind:
+            write_animation(self.folder / f"evolution.{kind}", self.frames, kind)
+
+
+def _kind(animation: str) -> Literal["webp", "gif"] | None:
+    return "webp" if animation == "webp" else "gif" if animation == "gif" else None
+
+
+class _Stderr(logging.Handler):
+    """To stderr as it is when something is logged: a live display puts its own there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"referee: {self.format(record)}", file=sys.stderr)
+
+
+def log_to_stderr(verbose: bool) -> None:
+    """With -v, what is done is told on stderr; without it only what a library's user set up."""
+    for handler in [h for h in LOG.handlers if isinstance(h, _Stderr)]:
+        LOG.removeHandler(handler)
+    if verbose:
+        LOG.addHandler(_Stderr())
+    LOG.setLevel(logging.DEBUG if verbose else logging.NOTSET)
+    LOG.propagate = not verbose  # a library that sets up the root logger would say all twice
+
+
+def log_plan(description: Mapping[str, Any]) -> None:
+    """What plays, and where from."""
+    for part in description["run"].get("parts", ()):
+        LOG.info("%s %s: %s %s", part["kind"], part["name"], part["distribution"], part["version"])
+    LOG.info("device: %s", description["run"].get("device", "unknown"))
