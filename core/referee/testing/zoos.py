@@ -1,0 +1,75 @@
+"""Checks of a zoo: its files are whole, its presets are settings, and its checkpoints fit parts that are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from referee.errors import PromptError, RefereeError
+from referee.hooks import ZooSpec
+from referee.parts import check
+from referee.plugins import KINDS, Registry
+from referee.prompt import Prompt
+from referee.settings import build, preset, validate
+from referee.testing.outcome import Check, CheckFailed, LeftOut
+
+
+@dataclass(frozen=True, slots=True)
+class ZooCase:
+    """A zoo and the plug-ins that are there."""
+
+    spec: ZooSpec
+    registry: Registry
+    prompt: Prompt
+
+
+def files_are_whole(case: ZooCase) -> None:
+    """``check_files`` finds everything."""
+    if case.spec.check_files is None:
+        raise LeftOut("it has no check_files: a cut download would be found by the model library, if at all")
+    try:
+        case.spec.check_files()
+    except RefereeError as error:
+        raise CheckFailed(str(error)) from error
+
+
+def presets_are_settings(case: ZooCase) -> str:
+    """Every preset is TOML that builds settings for this zoo; its own is among those that are known."""
+    for name in {case.spec.preset, *case.spec.presets}:
+        try:
+            build([preset(name, case.registry), {"zoo": case.spec.name}])
+        except (RefereeError, ValueError) as error:
+            raise CheckFailed(f"The preset '{name}' cannot be used: {error}") from error
+    return ", ".join(sorted({case.spec.preset, *case.spec.presets}))
+
+
+def checkpoints_fit_parts(case: ZooCase) -> str:
+    """Each checkpoint's options are options of a part that is there, and pass the part's own look at its files."""
+    for name, options in case.spec.checkpoints.items():
+        kinds = [kind for kind in KINDS if kind != "zoo" and name in case.registry.names(kind)]
+        if not kinds:
+            raise CheckFailed(
+                f"It has a checkpoint for '{name}', which no plug-in offers: name the part, not the library."
+            )
+        for kind in kinds:
+            spec = case.registry.find(kind, name)
+            try:
+                chosen = validate(spec.options, options, f"{kind} '{name}'")
+                if spec.check:
+                    spec.check(chosen)
+            except RefereeError as error:
+                raise CheckFailed(f"Its checkpoint does not fit. {error}") from error
+    return ", ".join(case.spec.checkpoints)
+
+
+def a_run_would_start(case: ZooCase) -> None:
+    """Its preset with its checkpoints passes all that is looked at before a model loads."""
+    try:
+        settings = build([preset(case.spec.preset, case.registry), {"zoo": case.spec.name}])
+        check(settings, case.registry, case.prompt)
+    except PromptError as error:
+        raise LeftOut(f"it refuses the prompt: {error}") from error
+    except RefereeError as error:
+        raise CheckFailed(str(error)) from error
+
+
+CHECKS: tuple[Check, ...] = (files_are_whole, presets_are_settings, checkpoints_fit_parts, a_run_would_start)
