@@ -1,4 +1,4 @@
-"""The command line: `referee generate | sample | score | plugins`.
+"""The command line: `referee generate | sample | score | plugins`; the last is in `referee.plugin_commands`.
 
 It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. 130 is Ctrl-C.
@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from referee.errors import OptionError, RefereeError, nearest
+from referee.errors import OptionError, RefereeError
+from referee.plugin_commands import Block, Files, Json, NoPlugins
+from referee.plugin_commands import app as plugins
+from referee.plugin_commands import registry_of as _registry
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from referee.play import Result
-    from referee.plugins import Plugin, Registry
+    from referee.plugins import Registry
     from referee.settings import Settings
 
 app = typer.Typer(
@@ -34,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(plugins, name="plugins")
 
 Text = Annotated[str, typer.Argument(help="What to draw.", show_default=False)]
 Referees = Annotated[
@@ -43,7 +47,7 @@ Referees = Annotated[
         "-r",
         metavar="NAME[:key=value,...]",
         help="A referee that plays; repeat for more. weight= and label= fit all, the rest are its own options: see "
-        "`referee plugins --json`. [dim]default: the preset's[/dim]",
+        "`referee plugins show NAME`. [dim]default: the preset's[/dim]",
     ),
 ]
 PriorOption = Annotated[
@@ -83,14 +87,6 @@ Device = Annotated[
     str | None, typer.Option("--device", help="A torch device. [dim]default: cuda if there is one, else cpu[/dim]")
 ]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, float16: of the models.")]
-Block = Annotated[
-    list[str] | None, typer.Option("-p", metavar="no:NAME", help="Leave a plug-in unloaded; repeat for more.")
-]
-NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load no installed plug-in.")]
-Files = Annotated[
-    list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="A single file as a plug-in; its code runs.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 @app.command()
@@ -190,54 +186,6 @@ def score(
             print(f"{name:20} {loss:.4f}")
 
 
-@app.command()
-def plugins(json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None) -> None:
-    """List the plug-ins, what they offer, and why one is missing."""
-    registry = _registry(block, no_plugins, plugin)
-    if json_:
-        print(json.dumps([_row(found, registry) for found in registry.plugins], indent=2))
-        return
-    for found in registry.plugins:
-        reason = f"  {found.reason}" if found.reason else ""
-        print(f"{found.name:18} {found.status:8} {found.distribution} {found.version}{reason}")
-        for kind, name in found.offers:
-            print(f"  {kind:14} {name:18} {registry.summary(kind, name)}")
-
-
-def _row(found: Plugin, registry: Registry) -> dict[str, Any]:
-    return {
-        "name": found.name,
-        "distribution": found.distribution,
-        "version": found.version,
-        "status": found.status,
-        "reason": found.reason,
-        "offers": [
-            {
-                "kind": kind,
-                "name": name,
-                "summary": registry.summary(kind, name),
-                "options": registry.options(kind, name),
-            }
-            for kind, name in found.offers
-        ],
-    }
-
-
-def _registry(block: list[str] | None, no_plugins: bool, files: list[Path] | None) -> Registry:
-    from referee.plugins import discover
-
-    for text in block or ():
-        if not text.startswith("no:") or len(text) == 3:
-            raise OptionError(f"-p {text}: write -p no:NAME to leave a plug-in unloaded.")
-    names = [text[3:] for text in block or ()]
-    registry = discover(enabled=not no_plugins, block=names, files=files or ())
-    known = [plugin.name for plugin in registry.plugins]
-    for name in names:
-        if name not in known:
-            print(f"referee: -p no:{name}: there is no plug-in of that name. {nearest(name, known)}", file=sys.stderr)
-    return registry
-
-
 def _settings(
     registry: Registry, config: Path | None, zoo: str | None, preset: str | None, sets: list[str] | None, **flags: Any
 ) -> Settings:
@@ -331,3 +279,7 @@ def main() -> None:
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        from referee.crash import report
+
+        sys.exit(report(error))

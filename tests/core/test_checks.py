@@ -685,6 +685,12 @@ def test_models_are_found_wherever_they_are_held() -> None:
     assert modules_in(lambda x: model(x)) == [model]
     assert modules_in(model.forward) == [model]
     assert modules_in(ToyReferee()) == []
+    library = nn
+
+    def uses_a_library() -> Any:
+        return library
+
+    assert modules_in(uses_a_library) == []  # its imports are not its own
 
 
 def test_models_come_back_from_double_with_the_same_numbers() -> None:

@@ -6,6 +6,7 @@ import functools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from referee.contract import Image
 
+PLAIN = (str, bytes, int, float, Tensor, type, ModuleType)
 MOST_PARAMETERS = 500_000_000
 """A model with more is not moved to float64 for a check: it may not fit."""
 
@@ -44,7 +46,7 @@ def modules_in(*things: Any, depth: int = 6) -> list[nn.Module]:
     queue = [(thing, 0) for thing in things]
     while queue:
         thing, level = queue.pop()
-        if id(thing) in seen or level > depth or isinstance(thing, (str, bytes, int, float, Tensor, type)):
+        if id(thing) in seen or level > depth or isinstance(thing, PLAIN):
             continue
         seen.add(id(thing))
         if isinstance(thing, nn.Module):
