@@ -665,7 +665,7 @@ def test_the_doors_take_options_and_refuse_wrong_ones() -> None:
         check_referee(made, {"input_sise": 12})
     with pytest.raises(OptionError, match="too large"):
         check_referee(made, {"input_size": 120})
-    with pytest.raises(OptionError, match="no check 'cost' to skip. Did you mean 'costs'"):
+    with pytest.raises(OptionError, match=r"no check 'cost' to skip\. Did you mean 'costs'"):
         check_referee(made, skip=["cost"])
 
 

@@ -196,7 +196,7 @@ def test_a_deprecated_hook_warns_once_and_names_the_plugin(install: Install, mon
             """Old."""
 
     monkeypatch.setattr(referee.plugins, "Hooks", Later)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="plug-in 'old'") as caught:
         registry = discover(found=install("old", GOOD), environment={})
     assert [str(warning.message) for warning in caught] == [
         "The plug-in 'old' (old): referee_step is now called referee_steps."
