@@ -189,15 +189,14 @@ def leaves_global_seeds_alone(case: Case) -> None:
 def writes_nothing(case: Case) -> None:
     """Leaves the folder in which the command was typed as it was."""
 
-    def names() -> dict[str, int]:
-        own = {"__pycache__", ".pytest_cache"}
-        return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in os.scandir() if e.name not in own}
+    def names() -> set[str]:
+        return {entry.name for entry in os.scandir()} - {"__pycache__", ".pytest_cache"}
 
     before = names()
     case.play(case)
-    if changed := sorted(set(names().items()) ^ set(before.items())):
+    if changed := sorted(names() ^ before):
         raise CheckFailed(
-            f"It changes the working directory: {changed[0][0]}. A run writes into its own folder alone; caches belong "
+            f"It changes the working directory: {changed[0]}. A run writes into its own folder alone; caches belong "
             f"into the library's own cache folder, what is only for looking at into a `referee_step` hook."
         )
 

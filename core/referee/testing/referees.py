@@ -213,7 +213,7 @@ def loss_falls(case: Case) -> str:
         found = loss(resize(prior.decode(z), case.part.input_size))
         (gradient,) = torch.autograd.grad(found.sum(), z)
         z = (z - 0.1 * gradient / gradient.square().mean().sqrt().clamp_min(1e-30)).detach()
-        losses.append(float(found))
+        losses.append(float(found.detach()))
     if not min(losses[-5:]) < losses[0]:
         raise CheckFailed(
             f"In 20 steps along its gradient the loss went from {losses[0]:.4g} to {losses[-1]:.4g}: lower must be "
