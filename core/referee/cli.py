@@ -1,4 +1,4 @@
-"""The command line: `referee generate | sample | score | plugins`; the last is in `referee.plugin_commands`.
+"""The command line: `referee generate | sample | score | plugins | convert`; the last two have files of their own.
 
 It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. 130 is Ctrl-C.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from referee import convert
 from referee.errors import OptionError, RefereeError
 from referee.plugin_commands import Block, Files, Json, NoPlugins
 from referee.plugin_commands import app as plugins
@@ -38,6 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(plugins, name="plugins")
+app.add_typer(convert.app, name="convert")
 
 Text = Annotated[str, typer.Argument(help="What to draw.", show_default=False)]
 Referees = Annotated[

@@ -19,7 +19,7 @@ from referee.prompt import Prompt
 
 __all__ = [
     "Augmentation", "Balancer", "Image", "Latent", "Loss", "Losses", "Prior", "Progress", "Prompt", "Pull", "Referee",
-    "Sampler", "Views",
+    "Sampler", "Viewer", "Views",
 ]  # fmt: skip
 
 Latent = Float[Tensor, "n c h w"]
@@ -60,6 +60,14 @@ class Referee(Protocol):
 
     def read(self, prompt: Prompt) -> Loss:
         """Encode the prompt once; the returned function scores views, each on its own."""
+
+
+@runtime_checkable
+class Viewer(Protocol):
+    """A referee that makes its own view of a whole picture, as its model was taught to see them: for scoring."""
+
+    def view(self, image: Image) -> Views:
+        """Resized, cropped or padded to the square input size; differentiable."""
 
 
 @runtime_checkable

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -105,6 +106,50 @@ class ZooSpec:
     check_files: Callable[[], None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ConverterSpec:
+    """Makes a folder that a plug-in loads of a checkpoint that it does not: ``referee convert NAME --out DIR``.
+
+    A whole one, as a single file for ``referee convert --plugin FILE``:
+
+        from pathlib import Path
+        import pydantic
+        from referee.errors import WeightsError
+        from referee.hooks import ConverterSpec, hookimpl
+
+        class Options(pydantic.BaseModel, extra="forbid", frozen=True):
+            file: Path = pydantic.Field(description="a line of numbers")   # becomes --file
+            scale: float = pydantic.Field(1.0, description="what they are multiplied with")
+
+        def check(options: Options):
+            if not options.file.is_file():
+                raise WeightsError(f"There is no file {options.file}.")
+
+        def convert(options: Options, folder: Path):
+            import json                                    # a model library, rather: only now
+            numbers = [options.scale * float(word) for word in options.file.read_text().split()]
+            (folder / "numbers.json").write_text(json.dumps(numbers))
+
+        @hookimpl
+        def referee_converters(register):
+            register(ConverterSpec("numbers", "a line of numbers to a folder", convert, Options, check))
+
+    Args:
+        name: as typed; lower case, digits and dashes. That of the part that loads the folder is a good one.
+        summary: a line for ``referee convert --help``.
+        convert: called with the validated options and an empty folder, which it fills. The folder becomes --out
+            only when it returns; if it raises, nothing is left.
+        options: a frozen pydantic model; each field is an option of the command.
+        check: looks at the options before anything is loaded; raises RefereeError.
+    """
+
+    name: str
+    summary: str
+    convert: Callable[[Any, Path], None]
+    options: type[BaseModel] = NoOptions
+    check: Callable[[Any], None] | None = None
+
+
 Register = Callable[[Spec], None]
 
 
@@ -130,6 +175,10 @@ class Hooks:
     @hookspec
     def referee_zoos(self, register: Callable[[ZooSpec], None]) -> None:
         """Offer zoos: ``register(ZooSpec(...))``."""
+
+    @hookspec
+    def referee_converters(self, register: Callable[[ConverterSpec], None]) -> None:
+        """Offer converters of checkpoints: ``register(ConverterSpec(...))``."""
 
     @hookspec
     def referee_step(self, step: Step) -> None:

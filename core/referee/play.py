@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image as Pillow
 from torch import Tensor
 
-from referee.contract import Augmentation, Image, Latent, Prior, Prompt, Referee, Sampler
+from referee.contract import Augmentation, Image, Latent, Prior, Prompt, Referee, Sampler, Viewer
 from referee.errors import OptionError, PluginError
 from referee.gradients import resize
 from referee.inversion import Seat, Step, invert
@@ -218,6 +218,9 @@ def score(
 ) -> dict[str, float]:
     """How badly a picture matches a prompt, in each referee's own unit; lower is better. No augmentation.
 
+    The picture is brought to a referee's size by the referee itself, if it can (`referee.contract.Viewer`), else by a
+    plain resize.
+
     Args:
         image: a file, a PIL image, or a (1, 3, H, W) tensor in [0, 1].
 
@@ -236,7 +239,9 @@ def score(
     losses = {}
     with torch.no_grad():
         for seat in seats:
-            found = seat.referee.read(prompt)(resize(x, seat.referee.input_size))
+            referee = seat.referee
+            view = referee.view(x) if isinstance(referee, Viewer) else resize(x, referee.input_size)
+            found = referee.read(prompt)(view)
             if found.shape != (1,):
                 shape = tuple(found.shape)
                 raise PluginError(f"'{seat.name}' gave a loss of shape {shape} for 1 view; expected (1,).")

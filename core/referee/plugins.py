@@ -27,10 +27,12 @@ import pluggy
 from pydantic import BaseModel
 
 from referee.errors import PluginError, nearest
-from referee.hooks import API_VERSION, HEAVY, PROJECT, Hooks, Spec, ZooSpec
+from referee.hooks import API_VERSION, HEAVY, PROJECT, ConverterSpec, Hooks, Spec, ZooSpec
 
-Kind = Literal["referee", "prior", "augmentation", "balancer", "zoo"]
-KINDS: tuple[Kind, ...] = ("referee", "prior", "augmentation", "balancer", "zoo")
+Kind = Literal["referee", "prior", "augmentation", "balancer", "zoo", "converter"]
+KINDS: tuple[Kind, ...] = ("referee", "prior", "augmentation", "balancer", "zoo", "converter")
+SPECS: dict[Kind, Any] = {"zoo": ZooSpec, "converter": ConverterSpec}
+"""What a hook registers, where it is not a `Spec`."""
 ENVIRONMENT = "REFEREE_LOAD_PLUGINS"
 TRACE = "REFEREE_TRACE_PLUGINS"
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
@@ -122,7 +124,7 @@ class Registry:
 
     def _collect(self, kind: Kind, module: object) -> list[Any]:
         specs: list[Any] = []
-        wanted = ZooSpec if kind == "zoo" else Spec
+        wanted = SPECS.get(kind, Spec)
 
         def register(spec: Any) -> None:
             if not isinstance(spec, wanted):
@@ -131,8 +133,9 @@ class Registry:
                 raise ValueError(f"{spec.name!r} is no name for a {kind}: use lower case, digits and dashes")
             if spec.name in (other.name for other in specs):
                 raise ValueError(f"it offers two {kind}s called '{spec.name}'")
-            if isinstance(spec, Spec) and not (isinstance(spec.options, type) and issubclass(spec.options, BaseModel)):
-                raise TypeError(f"the options of '{spec.name}' must be a pydantic model, not {spec.options!r}")
+            options = getattr(spec, "options", BaseModel)
+            if not (isinstance(options, type) and issubclass(options, BaseModel)):
+                raise TypeError(f"the options of '{spec.name}' must be a pydantic model, not {options!r}")
             specs.append(spec)
 
         hook = getattr(self._manager.hook, f"referee_{kind}s")

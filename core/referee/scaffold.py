@@ -26,7 +26,7 @@ PROJECT = {
 """Where the templates that all kinds share go to."""
 RESERVED = (NO_ZOO, "prior")
 """Names that mean something else on the command line or in a run's numbers."""
-USAGE = {
+USAGE: dict[Kind, str] = {
     "referee": 'referee generate "a red circle" --referee blip2 --referee $name:weight=0.3',
     "prior": 'referee generate "a red circle" --zoo none --prior $name --referee NAME',
     "augmentation": 'referee generate "a red circle" --aug $name',

@@ -114,6 +114,12 @@ def test_listing_plugins_imports_no_torch() -> None:
     assert "failed" not in listed
 
 
+def test_listing_converters_imports_no_torch() -> None:
+    assert "LAVIS" in command("convert", "--help")
+    assert "--lavis" in command("convert", "blip2", "--help")
+    command("convert", "nobody", "--out", "there", expected=2)
+
+
 def test_the_bare_import_is_light() -> None:
     run("import referee, sys; assert not {'torch', 'pydantic', 'typer'} & set(sys.modules)")
 

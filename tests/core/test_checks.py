@@ -66,7 +66,8 @@ def test_the_toys_pass(kind: str) -> None:
     assert [outcome for outcome in found.values() if outcome.status == "failed"] == []
     assert list(found) == [check.__name__ for check in module.CHECKS]
     skipped = {name for name, outcome in found.items() if outcome.status == "skipped"}
-    assert skipped == {"imports_nothing_heavy", "is_frozen"}  # as asked; and no toy has a model
+    # As asked; and no toy has a model or a way of its own to look at pictures.
+    assert skipped - {"views_whole_pictures"} == {"imports_nothing_heavy", "is_frozen"}
 
 
 # --- a fault for every check ---
@@ -250,6 +251,22 @@ def test_a_whole_model_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found["is_frozen"].status == "ok"
     assert found["gradient_is_the_slope"].says == "in float64"
     assert "ms" in found["costs"].says
+
+
+@pytest.mark.parametrize(
+    ("view", "status"),
+    [
+        (lambda x: nn.functional.interpolate(x, (8, 8)), "ok"),
+        (lambda x: x[..., :8, :6], "failed"),
+        (lambda x: nn.functional.interpolate(x, (8, 8)).detach(), "failed"),
+    ],
+)
+def test_a_view_of_its_own_is_looked_at(view: Callable[[Tensor], Tensor], status: str) -> None:
+    class Viewing(ToyReferee):
+        def view(self, image: Image) -> Views:
+            return view(image)
+
+    assert outcomes("referee", spec(Viewing))["views_whole_pictures"].status == status
 
 
 class Half:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from referee.contract import Losses, Prompt, Views
+from referee.contract import Image as Images
+from referee.contract import Losses, Prompt, Viewer, Views
 from referee.errors import OptionError, PluginError, PromptError
 from referee.hooks import Spec, ZooSpec, hookimpl
 from referee.inversion import Seat, Step, invert
@@ -229,6 +230,20 @@ def test_scores_are_the_referees_own_losses(tmp_path: Path) -> None:
     for image in (green, tmp_path / "green.png", str(tmp_path / "green.png"), from_pillow(green)):
         assert score(image, "red", seats) == pytest.approx({"small": 2 / 3, "large": 2 / 3})
         assert score(image, "green", seats) == pytest.approx({"small": 0, "large": 0}, abs=1e-6)
+
+
+def test_a_referee_that_makes_its_own_view_is_scored_by_it() -> None:
+    class Peephole(ToyReferee):
+        def view(self, image: Images) -> Views:
+            return image[..., :4, :4]
+
+    picture = torch.zeros(1, 3, 8, 8)
+    picture[:, 0, :4, :4] = 1  # red in one corner
+    seats = [Seat("plain", ToyReferee(4)), Seat("own", Peephole(4))]
+    assert isinstance(seats[1].referee, Viewer)
+    scores = score(picture, "red", seats)
+    assert scores["own"] == 0
+    assert scores["plain"] > 0.2
 
 
 def test_a_score_is_one_number_of_one_image() -> None:

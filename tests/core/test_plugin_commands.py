@@ -13,8 +13,8 @@ import pytest
 
 from referee.cli import main
 from referee.errors import OutputError
-from referee.plugins import KINDS, NAME, Registry
-from referee.scaffold import project, write_project
+from referee.plugins import NAME, Registry
+from referee.scaffold import USAGE, project, write_project
 
 FILE = '''
 """A plug-in of all kinds in a file; its referee `torn` has no gradient, and its prior fails to be made."""
@@ -187,7 +187,7 @@ def test_check_refuses_what_is_not_there(bare: Type, type_: Type) -> None:
 # --- new ---
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", USAGE)
 def test_new_writes_a_whole_project(bare: Type, kind: str, tmp_path: Path) -> None:
     answer = bare("new", "my-part", "--kind", kind)
     assert (answer.code, answer.err) == (0, "")
@@ -263,7 +263,7 @@ def test_a_project_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_every_name_makes_a_module_and_a_class() -> None:
     for name in ("calm", "a", "a-b2-c", "x9"):
         assert NAME.fullmatch(name)
-        for kind in KINDS:
+        for kind in USAGE:
             for path, text in project(name, kind).items():
                 if path.endswith(".py"):
                     compile(text, path, "exec")

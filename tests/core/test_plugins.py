@@ -13,7 +13,7 @@ import pytest
 
 import referee.plugins
 from referee.errors import PluginError
-from referee.hooks import API_VERSION, Hooks, Spec, hookimpl, hookspec
+from referee.hooks import API_VERSION, ConverterSpec, Hooks, Spec, ZooSpec, hookimpl, hookspec
 from referee.plugins import ENVIRONMENT, KINDS, TRACE, Registry, discover
 
 GOOD = """
@@ -68,6 +68,14 @@ BROKEN: dict[str, tuple[str, str]] = {
         "pip install --upgrade vlm-referee should mend it",
     ),
     "hooks' version": ('REFEREE_API = "1"\n' + GOOD, "PluginError: REFEREE_API must be a number like 1, not '1'"),
+    "wrong converter": (
+        GOOD + "\n@hookimpl\ndef referee_converters(register):\n    register(Spec('c', '', None))\n",
+        r"TypeError: register\(\) takes a ConverterSpec, not Spec",
+    ),
+    "converter that raises": (
+        GOOD + "\n@hookimpl\ndef referee_converters(register):\n    1 / 0\n",
+        "ZeroDivisionError: division by zero",
+    ),
     "hook that raises": (
         GOOD + "\n@hookimpl\ndef referee_priors(register):\n    1 / 0\n",
         "ZeroDivisionError: division by zero",
@@ -344,9 +352,9 @@ def test_all_hooks_reach_their_kind() -> None:
 
     def offer(kind: str) -> Callable[..., None]:
         def hook(register: Any) -> None:
-            from referee.hooks import ZooSpec
-
-            register(ZooSpec(f"my-{kind}", "", "paper") if kind == "zoo" else Spec(f"my-{kind}", "", lambda o, p: None))
+            name = f"my-{kind}"
+            specs = {"zoo": ZooSpec(name, "", "paper"), "converter": ConverterSpec(name, "", lambda o, f: None)}
+            register(specs.get(kind, Spec(name, "", lambda o, p: None)))
 
         return hookimpl(hook)
 

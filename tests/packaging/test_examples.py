@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[2]
-MANIFEST = ROOT / "plugins" / "zoos" / "referee_pocket" / "weights" / "manifest.json"
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 MORE = {"aesthetic_score": ["--head", "{}/head.safetensors"], "black_box": ["--pairs", "2"], "sweep": ["--seeds", "1"]}
 """Further words for some scripts."""
@@ -30,7 +29,6 @@ def modules_with_examples() -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.skipif(not MANIFEST.is_file(), reason="the pocket zoo's weights are not in this checkout")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_draws_its_picture(script: Path, tmp_path: Path) -> None:
     out = tmp_path / "picture.png"

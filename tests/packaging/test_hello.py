@@ -12,9 +12,6 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 HELLO = ROOT / "examples" / "referee-hello"
-MANIFEST = ROOT / "plugins" / "zoos" / "referee_pocket" / "weights" / "manifest.json"
-
-needs_weights = pytest.mark.skipif(not MANIFEST.is_file(), reason="the pocket zoo's weights are not in this checkout")
 
 
 @pytest.fixture
@@ -44,7 +41,6 @@ def test_passes_its_own_test(environment: Any, source: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@needs_weights
 def test_plays_by_name(environment: Any, tmp_path: Path) -> None:
     done = environment.run(
         "-m", "referee", "generate", "a red circle", "--referee", "blip2", "--referee", "hello:colour=red,weight=0.5",
@@ -74,7 +70,6 @@ def test_breaks_without_harm_to_others(environment: Any, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-@needs_weights
 def test_a_broken_plugin_does_not_stop_a_run_without_it(environment: Any, tmp_path: Path) -> None:
     code = "import referee_hello; print(referee_hello.__file__)"
     Path(environment.run("-c", code).stdout.strip()).write_text("raise RuntimeError('broken')\n", encoding="utf-8")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from referee.plugins import KINDS
+from referee.scaffold import USAGE
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", USAGE)
 def test_its_tests_pass_as_they_are(fresh: Callable[..., Any], kind: str, tmp_path: Path) -> None:
     environment = fresh(editable=True)
     folder = tmp_path / "mine"

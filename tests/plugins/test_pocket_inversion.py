@@ -11,14 +11,9 @@ from PIL import Image
 from referee import generate, load, sample, score
 from referee.inversion import invert
 from referee.randomness import generator
-from referee_pocket import WEIGHTS
 from referee_pocket.evidence import METHODS, Scorer, draw
 from referee_pocket.words import prompts
 
-pytestmark = pytest.mark.skipif(
-    not (WEIGHTS / "manifest.json").is_file(),
-    reason="the pocket's weights are not built: python -m referee_pocket.train all",
-)
 SHORT = {"rules": {"steps": 24, "tail": 2, "views": 6, "restart_from": 10, "restart_every": 8}}
 PROMPT = "a red circle and a blue striped square"
 

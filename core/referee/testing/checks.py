@@ -9,7 +9,7 @@ message says what the failure means and how it is usually mended. Files: `case` 
     >>> toy = Spec("toy", "likes a colour", lambda options, place: ToyReferee())
     >>> found = check_referee(toy, skip=["imports_nothing_heavy"])
     >>> next(outcome.says for outcome in found if outcome.check == "gives_one_number_per_view"), len(found)
-    ('', 17)
+    ('', 19)
 """
 
 from __future__ import annotations

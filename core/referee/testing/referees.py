@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from referee.contract import Loss, Losses, Referee, Views
+from referee.contract import Loss, Losses, Referee, Viewer, Views
 from referee.errors import PromptError
 from referee.gradients import resize
 from referee.prompt import Prompt
@@ -203,6 +203,21 @@ def bears_black_white_and_noise(case: Case) -> None:
             )
 
 
+def views_whole_pictures(case: Case) -> None:
+    """A ``view`` of its own, if it has one: any picture becomes one square view, with a gradient."""
+    if not isinstance(case.part, Viewer):
+        raise LeftOut("it has no `view` of its own: pictures are resized to its input_size")
+    for height, width in ((48, 80), (80, 48)):
+        picture = pictures(1, height, width, device=case.place.device).requires_grad_()
+        view = case.part.view(picture)
+        if view.shape != (1, 3, *_square(case)) or not view.requires_grad or not view.isfinite().all():
+            raise CheckFailed(
+                f"Of a picture of {height} x {width} pixels its view is "
+                f"{tuple(view.shape)}{'' if view.requires_grad else ', without gradient'}; expected is "
+                f"{(1, 3, *_square(case))}, finite and differentiable: resize in torch, to the square input_size."
+            )
+
+
 def loss_falls(case: Case) -> str:
     """In 20 steps of plain descent on a latent of the toy prior: no optimiser, no augmentation, nobody else."""
     prior, side = ToyPrior(), max(8, min(64, case.part.input_size) // 2 * 2)
@@ -254,5 +269,6 @@ def costs(case: Case) -> str:
 
 CHECKS: tuple[Check, ...] = (
     *SHARED, keeps_the_contract, gives_one_number_per_view, gradient_reaches_the_pixels, gradient_is_the_slope,
-    scores_each_view_alone, keeps_prompts_apart, bears_black_white_and_noise, *PLAYED, loss_falls, costs,
+    scores_each_view_alone, keeps_prompts_apart, bears_black_white_and_noise, views_whole_pictures, *PLAYED,
+    loss_falls, costs,
 )  # fmt: skip

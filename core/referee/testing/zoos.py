@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from referee.errors import PromptError, RefereeError
-from referee.hooks import ZooSpec
+from referee.hooks import Spec, ZooSpec
 from referee.parts import check
-from referee.plugins import KINDS, Registry
+from referee.plugins import KINDS, SPECS, Registry
 from referee.prompt import Prompt
 from referee.settings import build, preset, validate
 from referee.testing.outcome import Check, CheckFailed, LeftOut
@@ -45,7 +45,7 @@ def presets_are_settings(case: ZooCase) -> str:
 def checkpoints_fit_parts(case: ZooCase) -> str:
     """Each checkpoint's options are options of a part that is there, and pass the part's own look at its files."""
     for name, options in case.spec.checkpoints.items():
-        kinds = [kind for kind in KINDS if kind != "zoo" and name in case.registry.names(kind)]
+        kinds = [kind for kind in KINDS if SPECS.get(kind, Spec) is Spec and name in case.registry.names(kind)]
         if not kinds:
             raise CheckFailed(
                 f"It has a checkpoint for '{name}', which no plug-in offers: name the part, not the library."

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from referee.hooks import Place, Register, Spec, hookimpl
+from referee.hooks import ConverterSpec, Place, Register, Spec, hookimpl
 
-from .options import Options, check, folder
+from .options import Conversion, Options, check, check_conversion, folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from referee.contract import Referee
 
 __all__ = ["Options"]
@@ -26,6 +29,17 @@ def _make(options: Options, place: Place) -> Referee:
     return Blip2Referee(Blip2.load(folder(options), attention=options.attention), options, place)
 
 
+def _convert(options: Conversion, target: Path) -> None:
+    from .convert import convert  # torch and transformers: only now
+
+    convert(options, target)
+
+
 @hookimpl
 def referee_referees(register: Register) -> None:
     register(Spec("blip2", "BLIP-2: image-text matching and captioning", _make, Options, check))
+
+
+@hookimpl
+def referee_converters(register: Callable[[ConverterSpec], None]) -> None:
+    register(ConverterSpec("blip2", "LAVIS' BLIP-2 files to a folder", _convert, Conversion, check_conversion))

@@ -55,7 +55,7 @@ def from_lavis(state: Mapping[str, Tensor]) -> tuple[State, State]:
 
     Raises:
         WeightsError: a name is unknown, half of a query/value bias pair or a tensor of the head is missing,
-            or the decoder's matrix is not the word embeddings.
+            or the decoder's matrix is missing or not the word embeddings.
     """
     network: State = {}
     head: State = {}
@@ -99,5 +99,7 @@ def _check_head(state: Mapping[str, Tensor], head: State) -> None:
     if missing := HEAD_NAMES - head.keys():
         names = ", ".join(sorted(missing))
         raise WeightsError(f"The caption head lacks {names}: is this file a stage-1 checkpoint?")
-    if DECODER in state and not (WORDS in state and torch.equal(state[DECODER], state[WORDS])):
+    if lost := {DECODER, WORDS} - state.keys():
+        raise WeightsError(f"{' and '.join(sorted(lost))} missing: is this file a stage-1 checkpoint?")
+    if not torch.equal(state[DECODER], state[WORDS]):
         raise WeightsError(f"{DECODER} is not the same matrix as {WORDS}, which this head needs.")

@@ -9,24 +9,23 @@ ids off the text. Numbers agree with LAVIS, the reference implementation, to rou
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoTokenizer, Blip2Config, Blip2ForImageTextRetrieval
-from transformers.utils import logging
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoTokenizer
 
 from referee.errors import WeightsError
 from referee_blip2 import masks
+from referee_blip2.architecture import Attention, build, load_network, quiet
 from referee_blip2.head import CaptionHead
 from referee_blip2.preprocess import CLIP_MEAN, CLIP_STD, Triple, load_normalisation, save_normalisation
 
-Attention = Literal["sdpa", "eager"]
 Pixels = Float[Tensor, "b 3 S S"]
 ImageEmbeds = Float[Tensor, "b P v"]
 """Patches of the image as the Q-Former sees them, after the vision tower's last LayerNorm."""
@@ -108,11 +107,9 @@ class Blip2(nn.Module):
         the vision tower at a standard deviation of 1e-10. Both start at ``config.initializer_range`` here.
         """
         config = copy.deepcopy(config)
-        config.qformer_config.use_qformer_text_input = True
         config.vision_config.initializer_range = config.initializer_range
-        network = Blip2ForImageTextRetrieval._from_config(config, attn_implementation=attention)
+        network, head = build(config, attention)
         nn.init.normal_(network.query_tokens, std=config.initializer_range)
-        head = CaptionHead(config.qformer_config.hidden_size, config.qformer_config.vocab_size)
         return cls(network, head, tokenizer, mean, std)
 
     @classmethod
@@ -123,11 +120,7 @@ class Blip2(nn.Module):
             WeightsError: tensors are missing, too many or of the wrong size.
         """
         folder = Path(folder)
-        try:
-            network = _network(folder, attention)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-            raise WeightsError(f"The BLIP-2 in {folder} cannot be loaded: {error}") from error
+        network, tokenizer = load_network(folder, attention), load_tokenizer(folder)
         return cls(network, CaptionHead.load(folder), tokenizer, *load_normalisation(folder)).eval()
 
     def save(self, folder: str | Path) -> None:
@@ -135,11 +128,20 @@ class Blip2(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.network.config.vision_config.post_layernorm_eps = self.network.vision_model.post_layernorm.eps
-        with _quiet():
+        with quiet():
             self.network.save_pretrained(folder, max_shard_size="1TB")
         self.head.save(folder)
         self.tokenizer.save_pretrained(folder)
         save_normalisation(folder, *self.normalisation, self.image_size)
+
+    def recompute(self) -> None:
+        """From now on keep one activation per block of the vision tower and compute the rest again for the gradient.
+
+        Memory for time: a third more work in the tower, for the same gradient to the last bit. transformers' own
+        switch would act in training mode alone.
+        """
+        for layer in self.network.vision_model.encoder.layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
 
     @property
     def image_size(self) -> int:
@@ -248,20 +250,12 @@ class Blip2(nn.Module):
         return logits
 
 
-def _network(folder: Path, attention: Attention) -> Any:
-    config = Blip2Config.from_pretrained(folder, local_files_only=True)
-    config.qformer_config.use_qformer_text_input = True  # older configs spell it qformer_text_input
-    with _quiet():
-        network, found = Blip2ForImageTextRetrieval.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
-            local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip
-    # transformers fills what it does not find with random numbers and goes on.
-    for wrong in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if names := sorted(str(name) for name in found[wrong]):
-            kind = wrong.replace("_", " ")
-            raise WeightsError(f"{folder} has {len(names)} {kind}, first {names[0]}: not a whole BLIP-2 stage 1.")
-    return network
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder; WeightsError if it cannot be loaded."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise WeightsError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
 
 
 def _decode_id(tokenizer: Any, rows: int) -> int:
@@ -269,17 +263,3 @@ def _decode_id(tokenizer: Any, rows: int) -> int:
     if number is None or number >= rows or number == tokenizer.unk_token_id:
         raise WeightsError("The tokenizer has no [DEC] among the word embeddings: nothing opens a caption.")
     return number
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice from transformers; what matters is checked here and raised."""
-    shown, before = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if shown:
-            logging.enable_progress_bar()

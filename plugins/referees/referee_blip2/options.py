@@ -30,12 +30,50 @@ class Options(BaseModel):
     cg: float = Field(default=1.0, ge=0, description="weight of the caption generation loss, L_CG")
     itc: float = Field(default=0.0, ge=0, description="weight of the contrastive loss, 1 - cosine; not in the paper")
     attention: Literal["sdpa", "eager"] = Field(default="sdpa", description="how attention is computed")
+    checkpoint: bool = Field(default=False, description="keep less of the vision tower in memory, for more time")
 
     @model_validator(mode="after")
     def _something_to_judge(self) -> Options:
         if self.itm == self.cg == self.itc == 0:
             raise ValueError("itm, cg and itc are all 0: nothing is left to judge by")
         return self
+
+
+class Conversion(BaseModel):
+    """What `referee convert blip2` is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lavis: Path = Field(description="LAVIS' stage-1 file, blip2_pretrained.pth")
+    eva: Path | None = Field(default=None, description="EVA's vision tower, eva_vit_g.pth, where LAVIS' file has none")
+    base: Path | None = Field(
+        default=None, description="folder of transformers' own conversion (blip2-itm-vit-g); the caption head is added"
+    )
+    vocab: Path | None = Field(default=None, description="vocab.txt of bert-base-uncased; left out, it is downloaded")
+    image_size: int | None = Field(default=None, ge=1, description="side of the images, if not the file's own")
+    eva_blocks: int = Field(default=39, ge=1, description="blocks of EVA's tower that are used, of 40")
+    vision_heads: int = Field(default=16, ge=1, description="attention heads of the vision tower")
+    qformer_heads: int = Field(default=12, ge=1, description="attention heads of the Q-Former")
+
+    @model_validator(mode="after")
+    def _one_tower(self) -> Conversion:
+        if self.base and (self.eva or self.image_size):
+            raise ValueError("base brings its own vision tower: leave eva and image_size out")
+        return self
+
+
+def check_conversion(options: Conversion) -> None:
+    """Look at the files before anything is loaded.
+
+    Raises:
+        WeightsError: a file is missing or cut short.
+    """
+    for path in (options.lavis, options.eva, options.vocab):
+        if path is not None:
+            check_folder(path.parent, [path.name], mend="Is the path right?")
+    if options.base:
+        files = ["config.json", "model.safetensors"]
+        check_folder(options.base, files, mend="--base takes a folder of transformers' Blip2ForImageTextRetrieval.")
 
 
 def folder(options: Options) -> Path:

@@ -6,21 +6,18 @@ Frozen. The prompt is read once; each view is judged on its own.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from referee.contract import Loss, Losses, Prompt, Views
-from referee.errors import OptionError
+from referee.contract import Image, Loss, Losses, Prompt, Views
 from referee.hooks import Place
+from referee.precision import autocast
+from referee.resizing import resample
 from referee_blip2.loss import caption_loss, matching_loss
 from referee_blip2.model import Blip2, ImageEmbeds
 from referee_blip2.options import Options
 from referee_blip2.preprocess import clean, warn_cut
-
-HALVES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Blip2Referee:
@@ -28,26 +25,30 @@ class Blip2Referee:
 
     Args:
         model: is moved to ``place``, frozen and set to evaluation mode.
-        options: the weights of the losses.
+        options: the weights of the losses, and whether to save memory.
         place: device, and type of the vision tower's matrix products; as in LAVIS the weights and the whole
             Q-Former stay float32.
 
     Raises:
-        OptionError: the type is none of float32, bfloat16, float16.
+        OptionError: the type is none of float32, bfloat16, float16, or the device does not have it.
     """
 
     def __init__(self, model: Blip2, options: Options, place: Place) -> None:
-        if place.dtype not in HALVES:
-            raise OptionError(f"blip2 computes in {', '.join(HALVES)}, not in {place.dtype!r}.")
+        self._autocast = autocast(place, "blip2")
         self.model = model.to(place.device).eval().requires_grad_(False)
         self._options = options
         self._device = torch.device(place.device)
-        self._half = HALVES[place.dtype]
+        if options.checkpoint:
+            model.recompute()
 
     @property
     def input_size(self) -> int:
         """Side of the square views, in pixels."""
         return self.model.image_size
+
+    def view(self, image: Image) -> Views:
+        """A whole picture as BLIP-2 was shown it: bicubic, squeezed to a square (LAVIS, ``BlipImageEvalProcessor``)."""
+        return resample(image, self.input_size, self.input_size)
 
     def read(self, prompt: Prompt) -> Loss:
         """Tokenize the prompt; returns the loss of views (b, 3, S, S) as (b,), at least 0.
@@ -89,9 +90,6 @@ class Blip2Referee:
         with self._autocast():
             embeds = self.model.vision(self.model.normalise(views))
         return embeds.to(self.model.network.query_tokens.dtype)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self._device.type, self._half) if self._half else nullcontext()
 
     def _judge(self, embeds: ImageEmbeds, ids: Int[Tensor, "b T"], text: Float[Tensor, "1 e"] | None) -> Losses:
         """The weighted sum; what has weight 0 is not computed."""

@@ -19,7 +19,7 @@ def _make(options: Options, place: Place) -> Referee:
     from .referee import ClipReferee
 
     model, tokenizer = load(options)
-    return ClipReferee(model, tokenizer, options.text_template, place)
+    return ClipReferee(model, tokenizer, options.text_template, place, checkpoint=options.checkpoint)
 
 
 @hookimpl

@@ -1,13 +1,30 @@
-"""From options to an open_clip model and its tokenizer; every weight must be in the file."""
+"""From options to an open_clip model and its tokenizer; every weight must be in the file.
+
+How open_clip 3 reads weights: ``.safetensors`` where there is one; else ``torch.load(weights_only=True)``, which
+refuses pickled code and TorchScript archives and runs neither. Its other reader, ``load_openai_model``, opens archives
+with ``torch.jit.load``: it is not used here, OpenAI's weights come from the hub as safetensors.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import Any
 
 import open_clip
+import torch
+from safetensors import SafetensorError
 
 from referee.errors import OptionError, WeightsError, nearest
-from referee_clip.options import Options, source
+from referee_clip.options import HUB, Options, source
+
+FAULTS = (
+    OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, AssertionError, ImportError, EOFError,
+    UnpicklingError, SafetensorError,
+)  # fmt: skip
+"""What open_clip and the libraries below it raise for a file that is not there or not right."""
 
 
 def load(options: Options) -> tuple[Any, Any]:
@@ -21,11 +38,22 @@ def load(options: Options) -> tuple[Any, Any]:
     if options.pretrained:
         _check_name(options)
     try:
-        model = open_clip.create_model(name, options.pretrained or None, require_pretrained=True)
-        tokenizer = open_clip.get_tokenizer(name)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise WeightsError(f"open_clip cannot load {name}: {error}") from error
+        with _quiet():
+            model = open_clip.create_model(name, options.pretrained or None, require_pretrained=True, weights_only=True)
+            tokenizer = open_clip.get_tokenizer(name)
+    except FAULTS as error:
+        raise WeightsError(_explain(name, options, error)) from error
     return model.eval(), tokenizer
+
+
+def empty(name: str) -> Any:
+    """A model of open_clip's by name on the meta device: all sizes and no weights.
+
+    >>> sum(parameter.numel() for parameter in empty("ViT-L-14").parameters())
+    427616513
+    """
+    with torch.device("meta"), _quiet():
+        return open_clip.create_model(name, load_weights=False, device="meta")
 
 
 def _check_name(options: Options) -> None:
@@ -35,3 +63,38 @@ def _check_name(options: Options) -> None:
     if options.pretrained not in tags:
         known = nearest(options.pretrained, tags)
         raise OptionError(f"open_clip has no weights '{options.pretrained}' for {options.model}. {known}")
+
+
+def _explain(name: str, options: Options, error: Exception) -> str:
+    """What went wrong and, for what comes from the hub, the command that fetches it."""
+    why = str(error).strip()
+    if isinstance(error, UnpicklingError):
+        why = "it holds code or is cut short, and code in a checkpoint is never run"  # torch advises to run it
+    repositories = _repositories(options)
+    if not repositories:
+        return f"open_clip cannot load {name}: {why}"
+    fetch = " && ".join(f"hf download {repository}" for repository in repositories)
+    what, first = f"{name} {options.pretrained}".rstrip(), why.partition("\n")[0].rstrip(".")
+    return f"open_clip cannot load {what}: {first}. Once, where there is a network: {fetch}"
+
+
+def _repositories(options: Options) -> list[str]:
+    """Where the hub has weights and tokenizer; none for a folder."""
+    if options.model.startswith(HUB):
+        return [options.model.removeprefix(HUB)]
+    if not options.pretrained:
+        return []
+    weights = open_clip.get_pretrained_cfg(options.model, options.pretrained).get("hf_hub", "")
+    words = (open_clip.get_model_config(options.model) or {}).get("text_cfg", {}).get("hf_tokenizer_name", "")
+    return [name for name in ("/".join(weights.split("/")[:2]), words) if name]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """open_clip logs through the root logger what it then raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)

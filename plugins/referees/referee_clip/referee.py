@@ -1,5 +1,8 @@
 """CLIP as a referee: how far an image's embedding is from the prompt's (Radford et al., arXiv 2103.00020).
 
+SigLIP (Zhai et al., arXiv 2303.15343) is one of open_clip's models and is judged by the same cosine: its learnt bias
+and scale would say how sure it is, but grow or shrink the gradient only.
+
 Frozen; the prompt is encoded once. It reads prompts much like bags of words: better as a second opinion
 than as the only one.
 """
@@ -8,7 +11,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from referee.contract import Loss, Losses, Prompt, Views
-from referee.errors import OptionError, WeightsError
+from referee.contract import Image, Loss, Losses, Prompt, Views
+from referee.errors import WeightsError
 from referee.hooks import Place
-
-HALVES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from referee.precision import autocast
+from referee_clip.preprocess import Framing
 
 
 class ClipReferee:
@@ -32,21 +34,23 @@ class ClipReferee:
         tokenizer: of open_clip, for that model.
         template: what the text encoder reads; ``{prompt}`` is replaced by the prompt.
         place: device, and type of the image tower's matrix products; weights and text tower stay float32.
+        checkpoint: keep less of the image tower in memory, and compute it again for the gradient.
 
     Raises:
-        OptionError: the type is none of float32, bfloat16, float16.
+        OptionError: the type is none of float32, bfloat16, float16, or the device does not have it.
         WeightsError: the model wants images that are not square.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, template: str, place: Place) -> None:
-        if place.dtype not in HALVES:
-            raise OptionError(f"clip computes in {', '.join(HALVES)}, not in {place.dtype!r}.")
+    def __init__(self, model: Any, tokenizer: Any, template: str, place: Place, *, checkpoint: bool = False) -> None:
+        self._autocast = autocast(place, "clip")
         self.model = model.to(place.device).eval().requires_grad_(False)
         self._size = _side(model.visual.image_size)
         self._tokenizer = tokenizer
         self._template = template
         self._device = torch.device(place.device)
-        self._half = HALVES[place.dtype]
+        self._framing = Framing.of(model.visual.preprocess_cfg, self._size)
+        if checkpoint:
+            model.visual.set_grad_checkpointing()
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (model.visual.image_mean, model.visual.image_std))
         self._mean, self._std = mean.to(self._device), std.to(self._device)
 
@@ -54,6 +58,10 @@ class ClipReferee:
     def input_size(self) -> int:
         """Side of the square views, in pixels."""
         return self._size
+
+    def view(self, image: Image) -> Views:
+        """A whole picture as this model was shown it: resized, and cropped or padded, as its folder says."""
+        return self._framing(image)
 
     def read(self, prompt: Prompt) -> Loss:
         """Encode the prompt; returns the loss of views (b, 3, S, S) as (b,): 1 - cosine, in [0, 2].
@@ -79,9 +87,6 @@ class ClipReferee:
         with self._autocast():
             features: Tensor = self.model.encode_image((views - self._mean) / self._std)
         return functional.normalize(features.to(views.dtype), dim=-1)
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self._device.type, self._half) if self._half else nullcontext()
 
     def _unread(self, line: str, tokens: Tensor) -> str:
         """The words at the end that change no token: one way for all of open_clip's tokenizers."""

@@ -10,7 +10,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -53,9 +52,7 @@ def one(part: str, out: Path, work: Path, threads: int) -> None:
 
         blip2.see(work)
         return
-    began = time.monotonic()
     measured = importlib.import_module(f"referee_pocket.train.{part}").train(work, out)
-    measured["minutes"] = (time.monotonic() - began) / 60
     (work / f"metrics-{part}.json").write_text(json.dumps(measured, indent=2) + "\n")
     print(json.dumps(measured, indent=2))
 
