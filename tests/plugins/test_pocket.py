@@ -328,7 +328,6 @@ def test_wanted_reads_as_a_sentence():
 PARTS = {"clip": check_referee, "blip2": check_referee, "stable-diffusion": check_prior}
 
 
-@needs_weights
 @pytest.mark.parametrize("name", PARTS)
 def test_its_parts_pass_the_checks_of_their_kind(name):
     registry = discover()
@@ -337,7 +336,6 @@ def test_its_parts_pass_the_checks_of_their_kind(name):
     assert {outcome.status for outcome in PARTS[name](registry.find(kind, name), options)} == {"ok"}
 
 
-@needs_weights
 def test_it_passes_the_checks_of_a_zoo():
     registry = discover()
     assert {outcome.status for outcome in check_zoo(registry.find("zoo", "pocket"), registry)} == {"ok"}
