@@ -37,6 +37,7 @@ class Case:
     Attributes:
         reseeded: whether its factory seeded torch's global generator.
         play: how a run would use it.
+        here: the names in the working directory before the part was made.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Case:
     prompt: Prompt
     size: tuple[int, int]
     play: Play
+    here: frozenset[str] = frozenset()
     part: Any = None
     reseeded: bool = False
 
@@ -62,7 +64,7 @@ class Case:
         chosen = validate(spec.options, options, f"{kind} '{spec.name}'")
         if spec.check:
             spec.check(chosen)
-        return cls(kind, spec, chosen, place, Prompt(prompt), size, play).at(place)
+        return cls(kind, spec, chosen, place, Prompt(prompt), size, play, _here()).at(place)
 
     def at(self, place: Place) -> Case:
         """The same case with a part made for another place."""
@@ -186,15 +188,15 @@ def leaves_global_seeds_alone(case: Case) -> None:
         )
 
 
+def _here() -> frozenset[str]:
+    return frozenset(entry.name for entry in os.scandir()) - {"__pycache__", ".pytest_cache"}
+
+
 def writes_nothing(case: Case) -> None:
     """Leaves the folder in which the command was typed as it was."""
 
-    def names() -> set[str]:
-        return {entry.name for entry in os.scandir()} - {"__pycache__", ".pytest_cache"}
-
-    before = names()
     case.play(case)
-    if changed := sorted(names() ^ before):
+    if changed := sorted(_here() ^ case.here):
         raise CheckFailed(
             f"It changes the working directory: {changed[0]}. A run writes into its own folder alone; caches belong "
             f"into the library's own cache folder, what is only for looking at into a `referee_step` hook."
