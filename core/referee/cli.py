@@ -21,6 +21,7 @@ from referee import convert, zoo_cli
 from referee.doctor import doctor
 from referee.errors import OptionError, PromptError, RefereeError
 from referee.flags import Block, Files, Json, NoPlugins, open_registry
+from referee.plugin_commands import app as plugins
 from referee.report import report
 from referee.watch import AnimationOption, PreviewEvery, Quiet, Report, Verbose, Watch
 from referee.watch import Json as JsonResult
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from referee.play import Result
-    from referee.plugins import Plugin, Registry
+    from referee.plugins import Registry
     from referee.settings import Settings
     from referee.watch import Keeper
 
@@ -43,7 +44,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(plugins, name="plugins")
 app.add_typer(zoo_cli.app, name="zoo")
+app.add_typer(convert.app, name="convert")
+app.command()(report)
+app.command()(doctor)
 
 Text = Annotated[
     str | None,
@@ -56,7 +61,7 @@ Referees = Annotated[
         "-r",
         metavar="NAME[:key=value,...]",
         help="A referee that plays; repeat for more. weight=, label=, from=, until=, views=, aug=, prompt=, negative=, "
-        "margin=, every= and between= fit all, the rest are its own options: see `referee plugins --json`. "
+        "margin=, every= and between= fit all, the rest are its own options: see `referee plugins show NAME`. "
         "[dim]default: the preset's[/dim]",
     ),
 ]
@@ -220,44 +225,6 @@ def score(
             print(f"{name:20} {loss:.4f}")
 
 
-@app.command()
-def plugins(json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None) -> None:
-    """List the plug-ins, what they offer, and why one is missing."""
-    registry = open_registry(block, no_plugins, plugin)
-    if json_:
-        print(json.dumps([_row(found, registry) for found in registry.plugins], indent=2))
-        return
-    for found in registry.plugins:
-        reason = f"  {found.reason}" if found.reason else ""
-        print(f"{found.name:18} {found.status:8} {found.distribution} {found.version}{reason}")
-        for kind, name in found.offers:
-            print(f"  {kind:14} {name:18} {registry.summary(kind, name)}")
-
-
-app.add_typer(convert.app, name="convert")
-app.command()(report)
-app.command()(doctor)
-
-
-def _row(found: Plugin, registry: Registry) -> dict[str, Any]:
-    return {
-        "name": found.name,
-        "distribution": found.distribution,
-        "version": found.version,
-        "status": found.status,
-        "reason": found.reason,
-        "offers": [
-            {
-                "kind": kind,
-                "name": name,
-                "summary": registry.summary(kind, name),
-                "options": registry.options(kind, name),
-            }
-            for kind, name in found.offers
-        ],
-    }
-
-
 def _settings(
     registry: Registry, config: Path | None, zoo: str | None, preset: str | None, sets: list[str] | None, **flags: Any
 ) -> Settings:
@@ -372,3 +339,7 @@ def main() -> None:
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        from referee.crash import report
+
+        sys.exit(report(error))

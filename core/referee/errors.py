@@ -11,8 +11,10 @@ RefereeError                exit code 2: the input was refused, nothing was writ
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import PurePath
 
 
 class RefereeError(Exception):
@@ -55,3 +57,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close := get_close_matches(name, names, n=3, cutoff=0.6):
         return "Did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     return f"There are: {', '.join(names)}." if names else "There are none."
+
+
+def where(error: BaseException) -> str:
+    """An exception on one line, with the file and line that raised it.
+
+    >>> try:
+    ...     {}["x"]
+    ... except KeyError as error:
+    ...     where(error)
+    "KeyError: 'x' (<doctest referee.errors.where[0]>, line 2)"
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({PurePath(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return " ".join(f"{type(error).__name__}: {error}".split()) + place

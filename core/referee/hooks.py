@@ -34,6 +34,17 @@ if TYPE_CHECKING:
 PROJECT = "referee"
 """Name of the pluggy project and of the entry-point group."""
 
+API_VERSION = 1
+"""The version of these hooks. It goes up when a hook goes or means something else, not when one gains an argument: a
+plug-in names only the arguments that it uses. A plug-in module may say which version it was written for,
+``REFEREE_API = 1``; one that does not fit is listed as failed, with the mend."""
+
+HEAVY = frozenset(
+    {"torch", "torchvision", "numpy", "transformers", "diffusers", "open_clip", "kornia", "timm", "scipy", "cv2",
+     "sklearn", "tensorflow", "jax"}
+)  # fmt: skip
+"""Libraries that a plug-in's module must not import: it is read whenever the command starts."""
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
@@ -60,7 +71,7 @@ class Spec:
         name: as typed, e.g. ``--referee NAME``; lower case, digits and dashes.
         summary: half a line for ``referee plugins``.
         factory: called once per run with the validated options and the place; may import what it likes.
-        options: a frozen pydantic model; its field descriptions are the help: `referee plugins --json`.
+        options: a frozen pydantic model; its field descriptions are the help: `referee plugins show NAME`.
         check: looks at the options before any model loads (files there, sizes sane); raises RefereeError.
     """
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from referee import zoos
-from referee.errors import OptionError, PluginError
+from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.hooks import Checkpoint, Place, Spec, ZooSpec
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
@@ -116,22 +116,23 @@ def assemble(plan: Plan) -> Parts:
 
     Raises:
         OptionError: there is no prior to own the latent space, or the size or device does not fit.
-        PluginError: a factory needs a library that is not there.
+        PluginError: a factory needs a library that is not there, fails, or makes something of another kind.
     """
     from referee import balance
+    from referee.contract import Augmentation, Balancer, Prior
 
     settings = plan.settings
     if plan.prior is None:
         raise OptionError("No prior is named, and it owns the latent space: add --prior NAME or a preset that has one.")
     place = Place(device_name(settings.device), settings.dtype)
-    prior = _make(plan.prior, place)
+    prior = _make(plan.prior, place, Prior)
     size = (settings.height, settings.width)
     prior.latent_shape(*size)
     return Parts(
         seats=seats_of(plan),
         prior=prior,
-        augmentation=_make(plan.augmentation, place) if plan.augmentation else None,
-        balancer=_make(plan.balancer, place) if plan.balancer else balance.norm,
+        augmentation=_make(plan.augmentation, place, Augmentation) if plan.augmentation else None,
+        balancer=_make(plan.balancer, place, Balancer) if plan.balancer else balance.norm,
         rules=settings.rules,
         size=size,
         device=place.device,
@@ -141,14 +142,15 @@ def assemble(plan: Plan) -> Parts:
 
 def seats_of(plan: Plan) -> tuple[Seat, ...]:
     """Load the referees alone, as `referee score` needs them."""
+    from referee.contract import Augmentation, Referee
     from referee.panel import Seat
 
     place = Place(device_name(plan.settings.device), plan.settings.dtype)
 
     def seat(part: RefereePart, order: Order) -> Seat:
-        own = _make(order.aug, place) if order.aug else None
+        own = _make(order.aug, place, Augmentation) if order.aug else None
         return Seat(
-            part.title, _make(order, place), part.weight, part.start, part.until, part.views,
+            part.title, _make(order, place, Referee), part.weight, part.start, part.until, part.views,
             own if part.aug else "shared", Prompt(part.prompt) if part.prompt is not None else None,
             part.negative, part.margin, part.every, part.between,
         )  # fmt: skip
@@ -156,16 +158,29 @@ def seats_of(plan: Plan) -> tuple[Seat, ...]:
     return tuple(seat(part, order) for part, order in zip(plan.settings.referees, plan.referees, strict=True))
 
 
-def _make(order: Order, place: Place) -> Any:
+def _make(order: Order, place: Place, kind: type) -> Any:
+    """Call a factory; whatever it raises, but a RefereeError of its own, becomes one that names the part."""
+    name = order.part.name
     try:
-        return order.make(place)
+        made = order.make(place)
+    except RefereeError:
+        raise
     except ImportError as error:
         library = (error.name or "").partition(".")[0]
         mend = f" Try: pip install {library}" if library else ""
         raise PluginError(
-            f"'{order.part.name}' needs {library or 'a library'} that is not installed or does not import: "
-            f"{error}.{mend}"
+            f"'{name}' needs {library or 'a library'} that is not installed or does not import: {error}.{mend}"
         ) from error
+    except Exception as error:
+        raise PluginError(
+            f"'{name}' could not be made: {where(error)}. `referee plugins show {name}` says whose it is."
+        ) from error
+    if not isinstance(made, kind):
+        raise PluginError(
+            f"'{name}' is offered as a {kind.__name__.lower()} and made a {type(made).__name__}, which is none: see "
+            f"referee.contract.{kind.__name__} for what it needs."
+        )
+    return made
 
 
 def device_name(wanted: str) -> str:

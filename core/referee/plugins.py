@@ -6,7 +6,8 @@ own, so a broken plug-in is listed with its reason and stops a run only if the r
 and accept misspelt hooks.)
 
 Blocking: ``block=("clip",)`` (``-p no:clip``), ``enabled=False`` (``--no-plugins``), or the environment's
-``REFEREE_LOAD_PLUGINS`` (names to load, comma separated; empty for none).
+``REFEREE_LOAD_PLUGINS`` (names to load, comma separated; empty for none). ``REFEREE_TRACE_PLUGINS=1`` says which hook
+calls which plug-in.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -24,19 +27,20 @@ import pluggy
 from pydantic import BaseModel
 
 from referee.errors import PluginError, nearest
-from referee.hooks import PROJECT, ConverterSpec, Hooks, Spec, ZooSpec
+from referee.hooks import API_VERSION, HEAVY, PROJECT, ConverterSpec, Hooks, Spec, ZooSpec
 
 Kind = Literal["referee", "prior", "augmentation", "balancer", "zoo", "converter"]
 KINDS: tuple[Kind, ...] = ("referee", "prior", "augmentation", "balancer", "zoo", "converter")
 SPECS: dict[Kind, Any] = {"zoo": ZooSpec, "converter": ConverterSpec}
 """What a hook registers, where it is not a `Spec`."""
 ENVIRONMENT = "REFEREE_LOAD_PLUGINS"
+TRACE = "REFEREE_TRACE_PLUGINS"
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(slots=True)
 class Plugin:
-    """One plug-in as found, with what became of it."""
+    """One plug-in as found, with what became of it. An active one, too, may have a reason to be looked at."""
 
     name: str
     distribution: str
@@ -90,10 +94,12 @@ class Registry:
         self.plugins.append(plugin)
         key = f"{plugin.distribution}:{plugin.name}"
         module: object = None
+        before = set(sys.modules)
         try:
             module = load()
+            _check_api(module, plugin)
             # What a plug-in hangs on the manager is taken off again if any part of it is wrong: no half plug-ins.
-            self._manager.register(module, name=key)
+            self._register(module, key, plugin)
             self._manager.check_pending()
             offers = [(kind, spec) for kind in KINDS for spec in self._collect(kind, module)]
         except (Exception, SystemExit) as error:  # a stranger's import may raise anything
@@ -101,10 +107,20 @@ class Registry:
                 self._manager.unregister(name=key)
             plugin.status, plugin.reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())  # on one line
             return plugin
+        if heavy := sorted(HEAVY & (set(sys.modules) - before)):
+            plugin.reason = f"slow: it imports {', '.join(heavy)} whenever the command starts, not in its factory"
         for kind, spec in offers:
             plugin.offers.append((kind, spec.name))
             self._offers[kind].setdefault(spec.name, []).append((plugin, spec))
         return plugin
+
+    def _register(self, module: object, key: str, plugin: Plugin) -> None:
+        """As pluggy does, but what it says of a deprecated hook names the plug-in."""
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            self._manager.register(module, name=key)
+        for warning in said:
+            warnings.warn(f"The plug-in '{plugin.name}' ({plugin.distribution}): {warning.message}", stacklevel=2)
 
     def _collect(self, kind: Kind, module: object) -> list[Any]:
         specs: list[Any] = []
@@ -180,6 +196,33 @@ class Registry:
         )
 
 
+def _check_api(module: object, plugin: Plugin) -> None:
+    """Refuse a module that was written for hooks of another version; the reason has the mend."""
+    wanted = getattr(module, "REFEREE_API", API_VERSION)
+    if not isinstance(wanted, int) or wanted < 1:
+        raise PluginError(f"REFEREE_API must be a number like {API_VERSION}, not {wanted!r}")
+    if wanted != API_VERSION:
+        mend = "vlm-referee" if wanted > API_VERSION else plugin.distribution
+        raise PluginError(
+            f"it was written for version {wanted} of the hooks, and this referee has version {API_VERSION}; "
+            f"pip install --upgrade {mend} should mend it"
+        )
+
+
+def _say_calls(manager: pluggy.PluginManager) -> None:
+    """Each hook call on stderr: whom it reaches, and what they raise."""
+
+    def before(name: str, implementations: Any, arguments: Any) -> None:
+        reached = ", ".join(implementation.plugin_name for implementation in implementations)
+        print(f"referee: hook {name} calls {reached or 'nobody'}", file=sys.stderr)
+
+    def after(outcome: Any, name: str, implementations: Any, arguments: Any) -> None:
+        if outcome.exception is not None:
+            print(f"referee: hook {name} raised {outcome.exception!r}", file=sys.stderr)
+
+    manager.add_hookcall_monitoring(before, after)
+
+
 def discover(
     *,
     enabled: bool = True,
@@ -194,10 +237,12 @@ def discover(
         enabled: False loads nothing that is installed (``--no-plugins``).
         block: entry-point names that are not loaded (``-p no:NAME``).
         files: Python files that are plug-ins (``--plugin FILE``).
-        environment: where ``REFEREE_LOAD_PLUGINS`` is looked up.
+        environment: where ``REFEREE_LOAD_PLUGINS`` and ``REFEREE_TRACE_PLUGINS`` are looked up.
         found: the entry points; by default those of this Python environment.
     """
     registry = Registry()
+    if environment.get(TRACE, "0") not in ("", "0"):
+        _say_calls(registry._manager)
     allowed = environment.get(ENVIRONMENT)
     allow = None if allowed is None else {name.strip() for name in allowed.split(",")}
     blocked = set(block)

@@ -16,7 +16,7 @@ import referee
 from referee.hooks import Hooks
 
 CORE = Path(referee.__file__).parent
-MODULES = sorted(path.stem for path in CORE.glob("*.py"))
+MODULES = sorted(".".join(path.relative_to(CORE).with_suffix("").parts) for path in CORE.rglob("*.py"))
 PLUGINS = sorted(path.parent.name for path in CORE.parents[1].glob("plugins/*/*/__init__.py"))
 ALLOWED = {
     "torch", "pluggy", "pydantic", "rich", "typer", "PIL", "jaxtyping", "numpy", "tomli_w", "platformdirs", "jinja2",
@@ -28,8 +28,12 @@ PUBLIC = [
 ]  # fmt: skip
 
 
+def source(module: str) -> str:
+    return (CORE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+
+
 def tree(module: str) -> ast.Module:
-    return ast.parse((CORE / f"{module}.py").read_text(encoding="utf-8"))
+    return ast.parse(source(module))
 
 
 def imported(node: ast.AST, *, types: bool) -> Iterator[str]:
@@ -48,27 +52,29 @@ def imported(node: ast.AST, *, types: bool) -> Iterator[str]:
 
 def own(module: str) -> set[str]:
     """The core's modules that one of them imports."""
-    dotted = [name.split(".") for name in imported(tree(module), types=False) if name.startswith("referee.")]
-    return {parts[1] for parts in dotted if parts[1] in MODULES}
+    names = [name.removeprefix("referee.") for name in imported(tree(module), types=False)]
+    homes = [home for name in names for home in (name, name.rpartition(".")[0])]
+    return {module for home in homes for module in (home, f"{home}.__init__") if module in MODULES}
 
 
 def test_there_is_something_to_test() -> None:
     assert {"inversion", "cli", "plugins", "balance"} <= set(MODULES)
     assert {"referee_clip", "referee_balancers"} <= set(PLUGINS)
     assert own("inversion") >= {"balance", "panel", "contract"}
+    assert own("testing.checks") >= {"testing.referees", "testing.case", "hooks"}
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_core_imports_no_plugin_and_no_model_library(module: str) -> None:
     tops = {name.partition(".")[0] for name in imported(tree(module), types=True)}
-    assert tops - set(sys.stdlib_module_names) - {"referee"} <= ALLOWED
+    allowed = ALLOWED | ({"pytest"} if module == "testing.fixtures" else set())  # of whom nothing else is made
+    assert tops - set(sys.stdlib_module_names) - {"referee"} <= allowed
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_core_names_no_plugin(module: str) -> None:
-    text = (CORE / f"{module}.py").read_text(encoding="utf-8")
     hooks = {name for name in vars(Hooks) if name.startswith("referee_")}  # one is called as a plug-in is
-    assert not [name for name in PLUGINS if name in text and name not in hooks]
+    assert not [name for name in PLUGINS if name in source(module) and name not in hooks]
 
 
 def test_no_import_goes_in_a_circle() -> None:
@@ -85,7 +91,7 @@ def test_the_loop_knows_neither_settings_nor_plugins_nor_disk() -> None:
         "schedules",
         "contract",
         "randomness",
-        "testing",
+        "testing.toys",
     ):
         reached, queue = set(), [module]
         while queue:
@@ -148,6 +154,10 @@ def test_the_bare_import_is_light() -> None:
 )
 def test_refusals_come_before_torch(words: list[str]) -> None:
     assert command(*words, expected=2) == ""
+
+
+def test_the_door_for_authors_is_light() -> None:
+    run("import referee.testing.fixtures, sys; assert not {'torch', 'numpy', 'typer'} & set(sys.modules)")
 
 
 def test_the_public_door() -> None:

@@ -46,7 +46,7 @@ def test_everything_is_looked_at() -> None:
         assert about in found
     assert found["zoo pocket"].status == "ok"
     assert {f.status for f in found.values()} <= {"ok", "note"}
-    assert found["plug-in blip2"].told.endswith("referee blip2")
+    assert found["plug-in blip2"].told.endswith("referee blip2, converter blip2")
 
 
 def test_a_broken_plugin_is_told_and_ends_with_1(

@@ -232,6 +232,51 @@ def test_a_library_without_a_name_gets_no_pip_command() -> None:
         assemble(check(settings, registry))
 
 
+class Raising:
+    """A plug-in whose factories raise, or make something else."""
+
+    @hookimpl
+    def referee_referees(self, register: Any) -> None:
+        def fails(options: Any, place: Place) -> Any:
+            raise KeyError("tokens")
+
+        def refuses(options: Any, place: Place) -> Any:
+            raise WeightsError("model.safetensors is cut short.")
+
+        def stops(options: Any, place: Place) -> Any:
+            raise KeyboardInterrupt
+
+        register(Spec("fails", "", fails))
+        register(Spec("refuses", "", refuses))
+        register(Spec("stops", "", stops))
+        register(Spec("other", "", lambda options, place: ToyPrior()))
+
+
+def test_what_a_factory_raises_names_the_part_and_keeps_the_cause() -> None:
+    settings, registry, _ = table(referees=[{"name": "fails"}])
+    registry.add(Raising(), "raising")
+    with pytest.raises(
+        PluginError, match=r"'fails' could not be made: KeyError: 'tokens' \(test_parts\.py, line"
+    ) as caught:
+        assemble(check(settings, registry))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(("name", "error"), [("refuses", WeightsError), ("stops", KeyboardInterrupt)])
+def test_a_factorys_own_refusal_and_ctrl_c_pass_through(name: str, error: type[BaseException]) -> None:
+    settings, registry, _ = table(referees=[{"name": name}])
+    registry.add(Raising(), "raising")
+    with pytest.raises(error):
+        assemble(check(settings, registry))
+
+
+def test_a_part_of_another_kind_is_refused() -> None:
+    settings, registry, _ = table(referees=[{"name": "other"}])
+    registry.add(Raising(), "raising")
+    with pytest.raises(PluginError, match="'other' is offered as a referee and made a ToyPrior, which is none"):
+        assemble(check(settings, registry))
+
+
 def test_devices() -> None:
     assert device_name("cpu") == "cpu"
     assert torch.zeros(1, device=device_name("auto")).item() == 0

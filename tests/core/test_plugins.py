@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+import referee.plugins
 from referee.errors import PluginError
-from referee.hooks import ConverterSpec, Spec, ZooSpec, hookimpl
-from referee.plugins import ENVIRONMENT, KINDS, Registry, discover
+from referee.hooks import API_VERSION, ConverterSpec, Hooks, Spec, ZooSpec, hookimpl, hookspec
+from referee.plugins import ENVIRONMENT, KINDS, TRACE, Registry, discover
 
 GOOD = """
 from referee.hooks import Spec, ZooSpec, hookimpl
@@ -61,6 +62,12 @@ BROKEN: dict[str, tuple[str, str]] = {
         GOOD + "\n@hookimpl\ndef referee_priors(register):\n    register(Spec('p', '', None, dict))\n",
         "TypeError: the options of 'p' must be a pydantic model, not <class 'dict'>",
     ),
+    "newer hooks": (
+        "REFEREE_API = 2\n" + GOOD,
+        r"PluginError: it was written for version 2 of the hooks, and this referee has version 1; "
+        "pip install --upgrade vlm-referee should mend it",
+    ),
+    "hooks' version": ('REFEREE_API = "1"\n' + GOOD, "PluginError: REFEREE_API must be a number like 1, not '1'"),
     "wrong converter": (
         GOOD + "\n@hookimpl\ndef referee_converters(register):\n    register(Spec('c', '', None))\n",
         r"TypeError: register\(\) takes a ConverterSpec, not Spec",
@@ -144,6 +151,81 @@ def test_a_broken_plugin_is_listed_and_harms_nobody(fault: str, install: Install
     assert not [plugin.offers for plugin in registry.plugins if plugin.name == "bad" and plugin.offers]
     with pytest.raises(PluginError, match=rf"'bad' \(bad 1\.2\) failed to load: {reason}.*pip install --upgrade bad"):
         registry.find("referee", "bad")
+
+
+def test_a_plugin_for_these_hooks_is_taken_and_one_for_older_ones_is_not(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("today", f"REFEREE_API = {API_VERSION}\n" + GOOD)
+    found = install("silent", GOOD)
+    assert {status for status, _ in statuses(discover(found=found, environment={})).values()} == {"active"}
+    monkeypatch.setattr(referee.plugins, "API_VERSION", API_VERSION + 1)
+    later = statuses(discover(found=found, environment={}))
+    assert later["silent"] == ("active", "")
+    assert (
+        "for version 1 of the hooks, and this referee has version 2; pip install --upgrade today" in later["today"][1]
+    )
+
+
+def test_a_heavy_import_is_told_and_the_part_still_offered(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "stranger_heavy", raising=False)
+    monkeypatch.setattr(referee.plugins, "HEAVY", frozenset({"wave"}))  # a library that nobody here has imported
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    found = install("heavy", "import wave\n" + GOOD)
+    registry = discover(found=found, environment={})
+    (plugin,) = registry.plugins
+    reason = "slow: it imports wave whenever the command starts, not in its factory"
+    assert (plugin.status, plugin.reason) == ("active", reason)
+    assert registry.find("referee", "heavy").name == "heavy"
+
+
+def test_a_hook_that_gains_an_argument_breaks_no_plugin(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(Hooks):
+        @hookspec
+        def referee_step(self, step: Any, parts: Any) -> None:  # type: ignore[override]
+            """Parts are new."""
+
+    monkeypatch.setattr(referee.plugins, "Hooks", Later)
+    newer = GOOD.replace("referee_step(step)", "referee_step(parts, step)").replace(
+        "append(step)", "append((step, parts))"
+    )
+    install("newer", newer)
+    registry = discover(found=install("older", GOOD), environment={})
+    assert set(statuses(registry).values()) == {("active", "")}
+    registry.hook.referee_step(step=3, parts="parts")
+    assert sys.modules["stranger_older"].SEEN == [3]
+    assert sys.modules["stranger_newer"].SEEN == [(3, "parts")]
+
+
+def test_a_deprecated_hook_warns_once_and_names_the_plugin(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(Hooks):
+        @hookspec(warn_on_impl=DeprecationWarning("referee_step is now called referee_steps."))
+        def referee_step(self, step: Any) -> None:
+            """Old."""
+
+    monkeypatch.setattr(referee.plugins, "Hooks", Later)
+    with pytest.warns(UserWarning, match="plug-in 'old'") as caught:
+        registry = discover(found=install("old", GOOD), environment={})
+    assert [str(warning.message) for warning in caught] == [
+        "The plug-in 'old' (old): referee_step is now called referee_steps."
+    ]
+    assert statuses(registry) == {"old": ("active", "")}
+
+
+@pytest.mark.parametrize(("value", "traced"), [("1", True), ("", False), ("0", False)])
+def test_hook_calls_are_traced_when_asked(
+    install: Install, capsys: pytest.CaptureFixture[str], value: str, traced: bool
+) -> None:
+    install("bad", BROKEN["hook that raises"][0])
+    registry = discover(found=install("hello", GOOD), environment={TRACE: value})
+    registry.hook.referee_step(step=1)
+    said = capsys.readouterr().err.splitlines()
+    if not traced:
+        assert said == []
+        return
+    assert "referee: hook referee_referees calls hello:hello" in said
+    assert "referee: hook referee_priors raised ZeroDivisionError('division by zero')" in said
+    assert said[-1] == "referee: hook referee_step calls hello:hello"
 
 
 def test_ctrl_c_while_loading_is_ctrl_c(install: Install) -> None:

@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+MORE = {"aesthetic_score": ["--head", "{}/head.safetensors"], "black_box": ["--pairs", "2"], "sweep": ["--seeds", "1"]}
+"""Further words for some scripts."""
 
 
 def modules_with_examples() -> list[str]:
@@ -28,8 +32,10 @@ def modules_with_examples() -> list[str]:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_draws_its_picture(script: Path, tmp_path: Path) -> None:
     out = tmp_path / "picture.png"
+    more = [str(word).format(tmp_path) for word in MORE.get(script.stem, [])]
+    save_file({"weight": torch.ones(1, 64), "bias": torch.zeros(1)}, tmp_path / "head.safetensors")
     done = subprocess.run(
-        [sys.executable, script, "a red circle", "--steps", "2", "--views", "1", "--out", out],
+        [sys.executable, script, "a red circle", "--steps", "2", "--views", "1", "--out", out, *more],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,6 +20,7 @@ from referee.contract import Prompt, Referee
 from referee.errors import OptionError, PromptError, WeightsError
 from referee.hooks import Place
 from referee.plugins import discover
+from referee.testing import check_referee
 from referee_blip2 import Options
 from referee_blip2.loss import caption_loss, matching_loss
 from referee_blip2.model import Blip2
@@ -206,6 +207,12 @@ def test_a_head_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
 
 
 # --- the referee --------------------------------------------------------------------------------------------
+
+
+def test_it_passes_the_checks_of_a_referee(checkpoint: Path) -> None:
+    spec = discover().find("referee", "blip2")
+    found = check_referee(spec, {"model": checkpoint, "itc": 0.5}, prompt="a red circle and a blue square")
+    assert {outcome.check for outcome in found if outcome.status != "ok"} <= {"keeps_prompts_apart"}
 
 
 def test_it_keeps_the_contract_and_is_frozen(checkpoint: Path) -> None:

@@ -23,6 +23,7 @@ from referee.contract import Prompt, Referee
 from referee.errors import OptionError, WeightsError
 from referee.hooks import Place
 from referee.plugins import discover
+from referee.testing import check_referee
 from referee_clip import Options
 from referee_clip.referee import ClipReferee
 
@@ -100,6 +101,13 @@ def pictures(count: int, seed: int = 0) -> Tensor:
 
 
 # --- the loss -----------------------------------------------------------------------------------------------
+
+
+def test_it_passes_the_checks_of_a_referee(checkpoint: Path) -> None:
+    outcomes = check_referee(discover().find("referee", "clip"), {"model": str(checkpoint)})
+    found = {outcome.check: outcome for outcome in outcomes}
+    assert {outcome.status for outcome in outcomes} == {"ok"}
+    assert found["gradient_is_the_slope"].says == "in float64"
 
 
 def test_it_keeps_the_contract_and_is_frozen(checkpoint: Path) -> None:

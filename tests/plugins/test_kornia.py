@@ -19,6 +19,7 @@ from referee.contract import Augmentation
 from referee.errors import OptionError
 from referee.hooks import Place
 from referee.plugins import discover
+from referee.testing import check_augmentation
 from referee_kornia import Options
 from referee_kornia.augmentation import KorniaAugmentation
 from referee_kornia.draws import SLOTS, draw
@@ -62,6 +63,12 @@ def centre(x: torch.Tensor) -> tuple[float, float]:
     mass = x[0, 0] / x[0, 0].sum()
     line = torch.arange(x.shape[-1], dtype=x.dtype)
     return float((mass.sum(0) * line).sum()), float((mass.sum(1) * line).sum())
+
+
+@pytest.mark.parametrize("options", [{}, OFF, POCKET, EVERYTHING], ids=["default", "off", "pocket", "everything"])
+def test_it_passes_the_checks_of_an_augmentation(options: dict[str, object]) -> None:
+    found = check_augmentation(discover().find("augmentation", "kornia"), options)
+    assert {outcome.check for outcome in found if outcome.status != "ok"} == {"is_frozen"}  # it has no model
 
 
 @pytest.mark.parametrize("options", [{}, POCKET, EVERYTHING], ids=["paper", "pocket", "everything"])

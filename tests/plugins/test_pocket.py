@@ -19,6 +19,7 @@ from referee.errors import PromptError, WeightsError
 from referee.plugins import discover
 from referee.record import hashes
 from referee.settings import build
+from referee.testing import check_prior, check_referee, check_zoo
 from referee_pocket import WEIGHTS, checkpoints, world
 from referee_pocket.judge import NONE, Found, Judge, verdict
 from referee_pocket.train import blip2, clip, judge, loop, vae
@@ -342,3 +343,19 @@ def test_a_vae_batch_has_a_loss_that_falls_to_zero_at_the_truth():
 def test_wanted_reads_as_a_sentence():
     three = Wanted((Thing(0, 0), Thing(4, 3, 1), Thing(7, 6)))
     assert str(three) == "a red circle, an orange striped star and a black ring"
+
+
+PARTS = {"clip": check_referee, "blip2": check_referee, "stable-diffusion": check_prior}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_its_parts_pass_the_checks_of_their_kind(name):
+    registry = discover()
+    kind = "prior" if name == "stable-diffusion" else "referee"
+    options = registry.find("zoo", "pocket").checkpoints[name]
+    assert {outcome.status for outcome in PARTS[name](registry.find(kind, name), options)} == {"ok"}
+
+
+def test_it_passes_the_checks_of_a_zoo():
+    registry = discover()
+    assert {outcome.status for outcome in check_zoo(registry.find("zoo", "pocket"), registry)} == {"ok"}

@@ -24,6 +24,7 @@ from referee.errors import OptionError, WeightsError
 from referee.hooks import Place
 from referee.plugins import discover
 from referee.schedules import constant
+from referee.testing import check_prior
 from referee_stable_diffusion import Options
 from referee_stable_diffusion.clamp import clamp
 from referee_stable_diffusion.distillation import Distillation, draw
@@ -91,6 +92,13 @@ def pull_of(prior: StableDiffusionPrior, **changes: Any) -> Distillation:
     pull = prior.read(PROMPT)
     assert isinstance(pull, Distillation)
     return replace(pull, **changes)
+
+
+@pytest.mark.parametrize("vae", ["", "taesd"])
+def test_it_passes_the_checks_of_a_prior(folder: Path, vae: str) -> None:
+    options = {"model": str(folder), "vae": str(folder / vae) if vae else ""}
+    found = check_prior(discover().find("prior", "stable-diffusion"), options, size=(32, 32))
+    assert {outcome.status for outcome in found} == {"ok"}
 
 
 def test_it_is_a_prior_and_a_sampler_with_everything_frozen(prior: StableDiffusionPrior) -> None:

@@ -1,4 +1,4 @@
-"""The plug-in is found by its name, refuses what is no colour, and wins on a toy latent."""
+"""The plug-in is found by its name, keeps what every referee promises, refuses what is no colour, and wins on a toy."""
 
 import pytest
 
@@ -7,12 +7,16 @@ from referee.errors import OptionError
 from referee.hooks import Place
 from referee.plugins import discover
 from referee.settings import validate
-from referee.testing import ToyPrior
+from referee.testing import ToyPrior, check_referee
 
 
 def hello(**options):
     spec = discover().find("referee", "hello")
     return spec.factory(validate(spec.options, options, "referee 'hello'"), Place())
+
+
+def test_keeps_the_contract():
+    check_referee(discover().find("referee", "hello"), {"colour": "teal", "share": 0.5})
 
 
 def test_draws_its_colour():

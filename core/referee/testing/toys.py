@@ -25,9 +25,9 @@ class ToyPrior:
         self.strength = strength
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """OptionError if a side is odd."""
-        if height % 2 or width % 2:
-            raise OptionError(f"{height} x {width} is no size for the toy prior: both must be even.")
+        """OptionError if a side is odd, or 0."""
+        if height % 2 or width % 2 or height < 2 or width < 2:
+            raise OptionError(f"{height} x {width} is no size for the toy prior: both must be even, and at least 2.")
         return 3, height // 2, width // 2
 
     def decode(self, z: Latent) -> Image:
