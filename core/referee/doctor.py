@@ -113,7 +113,7 @@ def _plugins(files: list[Path]) -> Iterator[Finding]:
 
 
 def _zoos(files: list[Path]) -> Iterator[Finding]:
-    """A zoo that is to be fetched and is not there is a note, as others may play; one that should be there is broken."""
+    """A zoo that is to be fetched and is not there is a note, as others may play; one that should be there: broken."""
     from referee import zoos
     from referee.plugins import discover
 

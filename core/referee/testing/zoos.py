@@ -33,9 +33,7 @@ def files_are_whole(case: ZooCase) -> str:
         raise LeftOut("its checkpoints list no files: a cut download would be found by the model library, if at all")
     for checkpoint in shelf:
         if not checkpoint.mend:
-            raise CheckFailed(
-                f"Its checkpoint '{checkpoint.name}' says no mend= for a missing file."
-            )
+            raise CheckFailed(f"Its checkpoint '{checkpoint.name}' says no mend= for a missing file.")
         try:
             zoos.require(checkpoint)
         except RefereeError as error:
