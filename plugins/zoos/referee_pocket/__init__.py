@@ -46,6 +46,7 @@ def referee_zoos(register: Callable[[ZooSpec], None]) -> None:
     checkpoints = {
         "blip2": {"model": str(WEIGHTS / "blip2")},
         "clip": {"model": str(WEIGHTS / "clip")},
+        "grounding-vqa": {"vqa": str(WEIGHTS / "vqa"), "detector": str(WEIGHTS / "detector")},
         "stable-diffusion": {"model": str(WEIGHTS / "prior")},
     }
     summary = "an embedded little world: 8 shapes x 8 colours x 4 textures at 64 px, for a laptop"
