@@ -354,6 +354,8 @@ class _Piece:
             self.words[-1] in _POSTURES or (self.words[-1] in _STEMS and after in ("preposition", "relation"))
         ):
             self.tokens.pop()
+        while self.tokens and self.words[0] == "of":
+            del self.tokens[0]
         words = self.words
         bare = not words or words[0] not in _DETERMINERS
         if (self.opened_by == "be" and bare) or all(word in _DETERMINERS | _POSTURES for word in words):
