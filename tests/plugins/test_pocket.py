@@ -17,10 +17,10 @@ import referee_pocket
 from referee.errors import PromptError, WeightsError
 from referee_pocket import WEIGHTS, check_files, world
 from referee_pocket.judge import NONE, Found, Judge, verdict
-from referee_pocket.train import blip2, clip, judge, loop, vae
+from referee_pocket.train import blip2, clip, detector, judge, loop, vae, vqa
 from referee_pocket.train.data import augmented, moved, swap
 from referee_pocket.train.text_tower import to_clip_text_model
-from referee_pocket.train.tokens import bert_tokenizer, clip_tokenizer
+from referee_pocket.train.tokens import bert_tokenizer, clip_tokenizer, question_tokenizer
 from referee_pocket.words import (
     HELD_SINGLES,
     MAX_WORDS,
@@ -129,7 +129,7 @@ def test_words_out_of_grammar_cannot_be_judged(text):
 
 
 def test_every_word_is_one_token():
-    for tokenizer in (clip_tokenizer(), bert_tokenizer()):
+    for tokenizer in (clip_tokenizer(), bert_tokenizer(), question_tokenizer()):
         for word in VOCABULARY:
             assert len(tokenizer.tokenize(word)) == 1, word
         ids = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)[0]) for word in VOCABULARY]
@@ -316,6 +316,67 @@ def test_blip2_tells_right_from_wrong_binding(autoencoder):
     for kind in ("clean", "augmented"):
         for loss in ("itm", "caption"):
             assert found[f"{kind}/{loss}_swapped"] >= 0.97, (kind, loss, found)
+
+
+needs_grounding = pytest.mark.skipif(
+    not all((WEIGHTS / part / "model.safetensors").is_file() for part in ("vqa", "detector")),
+    reason="the pocket's BLIP-VQA and OWLv2 are not built: python -m referee_pocket.train vqa (and detector)",
+)
+
+
+@needs_grounding
+def test_the_vqa_tells_right_from_swapped_attributes(autoencoder):
+    from referee_grounding_vqa.vqa import Vqa
+
+    found = vqa.measure(Vqa.load(WEIGHTS / "vqa"), autoencoder)
+    assert all(found[f"{kind}/right_over_swapped"] >= 0.95 for kind in ("clean", "augmented")), found
+
+
+@needs_grounding
+def test_the_detector_knows_where_things_are(autoencoder):
+    from referee_grounding_vqa.detector import Detector
+
+    found = detector.measure(Detector.load(WEIGHTS / "detector"), autoencoder)
+    for kind in ("clean", "augmented", "recoded"):
+        assert found[f"{kind}/centre_error_median_px"] <= 4, found
+        assert found[f"{kind}/relation_right"] >= 0.95, found
+
+
+@needs_grounding
+def test_transformers_own_classes_open_the_grounding_folders():
+    from transformers import AutoTokenizer, BlipForQuestionAnswering, Owlv2ForObjectDetection
+
+    for kind, part in ((BlipForQuestionAnswering, "vqa"), (Owlv2ForObjectDetection, "detector")):
+        _, report = kind.from_pretrained(WEIGHTS / part, output_loading_info=True)
+        assert not report["missing_keys"], part
+        ids = AutoTokenizer.from_pretrained(WEIGHTS / part)("a red striped circle").input_ids
+        assert len(ids) == 6, part
+    assert sum(p.stat().st_size for part in ("vqa", "detector") for p in (WEIGHTS / part).iterdir()) <= 6e6
+
+
+@needs_grounding
+@pytest.mark.parametrize(("relation", "axis", "way"), [(0, 0, -1), (1, 0, 1), (2, 1, -1), (3, 1, 1)])
+def test_the_hinge_falls_as_a_thing_moves_to_the_right_side(relation, axis, way):
+    from referee.contract import Prompt
+    from referee.gradients import resize
+    from referee.play import load
+
+    parts = load(settings={"referees": [{"name": "grounding-vqa", "options": {"attributes": 0, "margin": 0.5}}]})
+    referee = parts.seats[0].referee
+    scenes = world.sample(24, generator(11), count=2)
+    scenes.colour[:, 0], scenes.shape[:, 0], scenes.texture[:, 0] = 0, 0, 0
+    scenes.colour[:, 1], scenes.shape[:, 1], scenes.texture[:, 1] = 2, 1, 0
+    scenes.radius[:] = 10
+    scenes.centre[:, 1] = 32.0
+    loss = referee.read(Prompt(f"a red circle {RELATIONS[relation]} a blue square"))
+    values = []
+    for shift in (-20, -16, -12, 12, 16, 20):  # pixels from the square's centre; past 10 they do not overlap much
+        scenes.centre[:, 0] = 32.0
+        scenes.centre[:, 0, axis] += way * shift
+        values.append(torch.stack([loss(world.render(scenes)), loss(resize(resize(world.render(scenes), 96), 64))]))
+    values = torch.stack(values).mean(-1)  # (6, 2): on the picture, and on one that went through another size
+    assert (values.diff(dim=0) < 0).all(), values
+    assert (values[0] > values[-1] + 0.4).all()
 
 
 @needs_weights
