@@ -15,6 +15,7 @@ import torch
 
 import referee_pocket
 from referee.errors import PromptError, WeightsError
+from referee.hooks import Place
 from referee_pocket import WEIGHTS, check_files, world
 from referee_pocket.judge import NONE, Found, Judge, verdict
 from referee_pocket.train import blip2, clip, detector, judge, loop, vae, vqa
@@ -354,29 +355,40 @@ def test_transformers_own_classes_open_the_grounding_folders():
     assert sum(p.stat().st_size for part in ("vqa", "detector") for p in (WEIGHTS / part).iterdir()) <= 6e6
 
 
+def beside(axis: int, shift: float) -> torch.Tensor:
+    """24 backgrounds with a blue square in the middle and a red circle that many pixels from it."""
+    scenes = world.sample(24, generator(11), count=2)
+    scenes.colour[:, :2], scenes.shape[:, :2] = torch.tensor([0, 2]), torch.tensor([0, 1])
+    scenes.texture[:] = 0
+    scenes.radius[:] = 10
+    scenes.centre[:, :2] = 32.0
+    scenes.centre[:, 0, axis] += shift
+    return world.render(scenes)
+
+
 @needs_grounding
 @pytest.mark.parametrize(("relation", "axis", "way"), [(0, 0, -1), (1, 0, 1), (2, 1, -1), (3, 1, 1)])
-def test_the_hinge_falls_as_a_thing_moves_to_the_right_side(relation, axis, way):
+def test_the_hinge_moves_a_thing_to_the_right_side(relation, axis, way):
     from referee.contract import Prompt
     from referee.gradients import resize
-    from referee.play import load
+    from referee_grounding_vqa import Options
+    from referee_grounding_vqa.detector import Detector
+    from referee_grounding_vqa.referee import GroundingVqaReferee
 
-    parts = load(settings={"referees": [{"name": "grounding-vqa", "options": {"attributes": 0, "margin": 0.5}}]})
-    referee = parts.seats[0].referee
-    scenes = world.sample(24, generator(11), count=2)
-    scenes.colour[:, 0], scenes.shape[:, 0], scenes.texture[:, 0] = 0, 0, 0
-    scenes.colour[:, 1], scenes.shape[:, 1], scenes.texture[:, 1] = 2, 1, 0
-    scenes.radius[:] = 10
-    scenes.centre[:, 1] = 32.0
+    options = Options(attributes=0, margin=0.5)
+    referee = GroundingVqaReferee(None, Detector.load(WEIGHTS / "detector"), options, Place())
     loss = referee.read(Prompt(f"a red circle {RELATIONS[relation]} a blue square"))
     values = []
-    for shift in (-20, -16, -12, 12, 16, 20):  # pixels from the square's centre; past 10 they do not overlap much
-        scenes.centre[:, 0] = 32.0
-        scenes.centre[:, 0, axis] += way * shift
-        values.append(torch.stack([loss(world.render(scenes)), loss(resize(resize(world.render(scenes), 96), 64))]))
-    values = torch.stack(values).mean(-1)  # (6, 2): on the picture, and on one that went through another size
-    assert (values.diff(dim=0) < 0).all(), values
+    for shift in (-20, -16, -12, 12, 16, 20):
+        x = beside(axis, way * shift)
+        other = resize(resize(x, 96), 64)  # through another size, which turns nothing over
+        values.append(torch.stack([loss(x), loss(other)]).mean(1))
+    assert (torch.stack(values).diff(dim=0) < 0).all(), values
     assert (values[0] > values[-1] + 0.4).all()
+    x = beside(axis, way * -14).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(x).sum(), x)
+    step = beside(axis, way * -12) - x.detach()  # two pixels the right way
+    assert ((gradient * step).sum((1, 2, 3)) < 0).float().mean() >= 0.9
 
 
 @needs_weights

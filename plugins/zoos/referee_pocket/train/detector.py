@@ -30,7 +30,7 @@ from referee_pocket.train.vqa import HALF, near
 from referee_pocket.words import SHAPES, Thing
 
 BATCH = 40
-STEPS = 1200
+STEPS = 800
 PATCH = 8
 
 

@@ -29,7 +29,7 @@ from referee_pocket.train.tokens import CONTEXT, question_tokenizer
 from referee_pocket.words import SHAPES, Thing
 
 BATCH = 40
-STEPS = 2500
+STEPS = 1800
 SEEING = 500
 """Steps in which nothing is asked yet."""
 QUESTIONS = 4
