@@ -61,7 +61,8 @@ def one(part: str, out: Path, work: Path, threads: int) -> None:
 
 
 def everything(out: Path, work: Path, threads: int) -> None:
-    """The trainings in two lanes: the prior needs VAE and CLIP, BLIP-2 from its second stage on the VAE."""
+    """The trainings in two lanes: the prior needs VAE and CLIP, BLIP-2 from its second stage on the VAE, BLIP-VQA
+    BLIP-2's eyes."""
     work.mkdir(parents=True, exist_ok=True)
 
     def start(part: str) -> subprocess.Popen[bytes]:

@@ -44,7 +44,8 @@ CARDS: dict[str, tuple[str, str, str, str]] = {
         "transformers `BlipForQuestionAnswering`. `referee_grounding_vqa.vqa.Vqa.load(folder)`; the transformers class "
         "opens the folder too. Questions open with [ENC] and are never padded.",
         "Taught to say yes or no to phrases (`a red striped circle?`), true ones and near misses, of augmented, bent "
-        "and re-coded scenes. A phrase without a texture means a plain thing. Says nothing about where things are.",
+        "and re-coded scenes, with the pocket BLIP-2's vision tower to start from. A phrase without a texture means a "
+        "plain thing. Says nothing about where things are.",
     ),
     "detector": (
         "detector",

@@ -30,7 +30,7 @@ from referee_pocket.train.vqa import HALF, near
 from referee_pocket.words import SHAPES, Thing
 
 BATCH = 40
-STEPS = 800
+STEPS = 500
 PATCH = 8
 
 

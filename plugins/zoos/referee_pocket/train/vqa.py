@@ -1,37 +1,39 @@
 """The pocket BLIP-VQA: transformers' BlipForQuestionAnswering at small size, taught to say whether a thing is there.
 
-A scene is asked about four phrases at once, so that its picture is looked at only once: two that are in it, one near it
-(another's colour, one attribute that is another) and one from near or far. First and all along the vision tower also
-learns, cell by cell, what covers each of its patches, with a head that is thrown away: a yes or no says little about
-shapes.
+A yes or no says little about shapes, so it gets the pocket BLIP-2's eyes: their vision towers are built alike. With
+these at rest, what they make of many pictures is computed once, and the text towers learn to ask: each picture about
+four phrases at once, two that are in it, one near it (another's colour, one attribute that is another) and one from
+near or far. Then all of it learns together, at a lower rate.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from transformers import BlipConfig
 
+from referee_blip2.model import Blip2
 from referee_grounding_vqa.preprocess import Normalisation
 from referee_grounding_vqa.vqa import EPS, Vqa
 from referee_pocket import world
-from referee_pocket.train.blip2 import Cells, pictures
+from referee_pocket.train.blip2 import pictures
 from referee_pocket.train.data import augmented, chance, recoded, trained_vae
-from referee_pocket.train.loop import fit, generator
+from referee_pocket.train.loop import DEVICE, fit, generator
 from referee_pocket.train.misdrawn import NONE, bend
 from referee_pocket.train.tokens import CONTEXT, question_tokenizer
 from referee_pocket.words import SHAPES, Thing
 
 BATCH = 40
-STEPS = 1800
-SEEING = 500
-"""Steps in which nothing is asked yet."""
+STEPS = {"ask": 1200, "polish": 150}
+FEATURES = 8_000
+"""Pictures whose vision features the first stage is taught with."""
 QUESTIONS = 4
 HALF = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -57,13 +59,9 @@ def build() -> Vqa:
     return Vqa.fresh(config, tokenizer, HALF)
 
 
-class Taught(nn.Module):
-    """The model with the head that only training needs."""
-
-    def __init__(self, model: Vqa) -> None:
-        super().__init__()
-        self.model = model
-        self.cells = Cells(96)
+def adopt(model: Vqa, folder: Path) -> None:
+    """Give it the vision tower of a pocket BLIP-2."""
+    model.network.vision_model.load_state_dict(Blip2.load(folder).network.vision_model.state_dict())
 
 
 def near(thing: Thing, others: list[Thing], choose: random.Random) -> Thing:
@@ -102,18 +100,28 @@ def asked(things: list[Thing], choose: random.Random) -> list[tuple[str, bool]]:
     return found
 
 
-def bent(
-    n: int, draw: Generator, vae: AutoencoderTiny | None
-) -> tuple[Tensor, Tensor, world.Scenes, list[list[Thing]]]:
-    """Pictures, where their things lie, the scenes, and what the things are: one in ten a fake, of shape `NONE`."""
+def bent(n: int, draw: Generator, vae: AutoencoderTiny) -> tuple[Tensor, list[list[Thing]]]:
+    """Pictures and the things in them: two in three a little bent, one in ten a fake, of shape `NONE`."""
     scenes = world.sample(n, draw)
     drawn = replace(scenes)
     atlas, names = bend(drawn, draw, fakes=0.1)
-    x, masks = pictures(drawn, draw, vae, atlas)
+    x, _ = pictures(drawn, draw, vae, atlas)
     things = [
         [replace(thing, shape=int(names[i, slot])) for slot, thing in enumerate(scenes.things(i))] for i in range(n)
     ]
-    return x, masks, scenes, things
+    return x, things
+
+
+@torch.no_grad()
+def features(model: Vqa, vae: AutoencoderTiny) -> tuple[Tensor, list[list[Thing]]]:
+    """What the vision tower makes of pictures, in half precision, and the things in them."""
+    parts: list[Tensor] = []
+    things: list[list[Thing]] = []
+    for block in range(FEATURES // 100):
+        x, named = bent(100, generator("vqa", "features", block), vae)
+        parts.append(model.see(x).half().cpu())
+        things += named
+    return torch.cat(parts), things
 
 
 def answer_loss(model: Vqa, embeds: Tensor, questions: list[list[tuple[str, bool]]]) -> Tensor:
@@ -131,21 +139,29 @@ def answer_loss(model: Vqa, embeds: Tensor, questions: list[list[tuple[str, bool
 
 
 def train(work: Path, out: Path) -> dict[str, float]:
-    """Train and save to ``out/vqa``; returns the measures on held-out scenes."""
+    """Both stages; saves to ``out/vqa`` and returns the measures on held-out scenes."""
     torch.manual_seed(11)
-    taught = Taught(build())
-    model, vae = taught.model, trained_vae(out)
+    model, vae = build(), trained_vae(out)
+    adopt(model, out / "blip2")
+    model.network.vision_model.requires_grad_(False)
+    bank = cache(lambda: features(model, vae))  # not before it is needed: a resumed training may be past it
 
-    def loss(step: int, draw: Generator) -> Tensor:
-        x, masks, scenes, things = bent(BATCH, draw, vae if step % 2 else None)
-        embeds = model.see(x)
-        cells = taught.cells.loss(embeds, scenes, masks)
-        if step < SEEING:
-            return cells
+    def ask(step: int, draw: Generator) -> Tensor:
+        embeds, things = bank()
+        picked = torch.randint(FEATURES, (BATCH,), generator=draw)
         choose = chance(draw)
-        return answer_loss(model, embeds, [asked(each, choose) for each in things]) + 0.3 * cells
+        questions = [asked(things[i], choose) for i in picked.tolist()]
+        return answer_loss(model, embeds[picked].float().to(DEVICE), questions)
 
-    fit("vqa", taught, loss, steps=STEPS, lr=1.5e-3, work=work, decay=0.997)
+    fit("vqa-ask", model, ask, steps=STEPS["ask"], lr=1.5e-3, work=work, decay=0.995)
+    model.network.vision_model.requires_grad_(True)
+
+    def polish(step: int, draw: Generator) -> Tensor:
+        x, things = bent(BATCH, draw, vae)
+        choose = chance(draw)
+        return answer_loss(model, model.see(x), [asked(each, choose) for each in things])
+
+    fit("vqa-polish", model, polish, steps=STEPS["polish"], lr=4e-4, work=work, decay=0.98)
     model.cpu().half().save(out / "vqa")
     return measure(Vqa.load(out / "vqa"), vae.cpu())
 
