@@ -33,6 +33,8 @@ from referee_pocket.words import prompts
         ("a lamp and a steel stand", ["a lamp", "a steel stand"]),
         ("a bicycle is parked in front of a brown shop", ["a bicycle", "a brown shop"]),
         ("both the cats", ["both the cats"]),
+        ("the apple is green and a cup that is blue", ["the green apple", "a blue cup"]),
+        ("a dog without a hat, a cat with no tail and a bird", ["a dog", "a cat", "a bird"]),
         ("two red cubes and two red cubes", ["two red cubes"]),
         ("a T-shirt and a farmer's hat", ["a t-shirt", "a farmer's hat"]),
     ],
