@@ -330,13 +330,6 @@ def test_blip2_tells_right_from_wrong_binding(autoencoder):
             assert found[f"{kind}/{loss}_swapped"] >= 0.97, (kind, loss, found)
 
 
-needs_grounding = pytest.mark.skipif(
-    not all((WEIGHTS / part / "model.safetensors").is_file() for part in ("vqa", "detector")),
-    reason="the pocket's BLIP-VQA and OWLv2 are not built: python -m referee_pocket.train vqa (and detector)",
-)
-
-
-@needs_grounding
 def test_the_vqa_tells_right_from_swapped_attributes(autoencoder):
     from referee_grounding_vqa.vqa import Vqa
 
@@ -344,7 +337,6 @@ def test_the_vqa_tells_right_from_swapped_attributes(autoencoder):
     assert all(found[f"{kind}/right_over_swapped"] >= 0.95 for kind in ("clean", "augmented")), found
 
 
-@needs_grounding
 def test_the_detector_knows_where_things_are(autoencoder):
     from referee_grounding_vqa.detector import Detector
 
@@ -354,7 +346,6 @@ def test_the_detector_knows_where_things_are(autoencoder):
         assert found[f"{kind}/relation_right"] >= 0.95, found
 
 
-@needs_grounding
 def test_transformers_own_classes_open_the_grounding_folders():
     from transformers import AutoTokenizer, BlipForQuestionAnswering, Owlv2ForObjectDetection
 
@@ -377,7 +368,6 @@ def beside(axis: int, shift: float) -> torch.Tensor:
     return world.render(scenes)
 
 
-@needs_grounding
 @pytest.mark.parametrize(("relation", "axis", "way"), [(0, 0, -1), (1, 0, 1), (2, 1, -1), (3, 1, 1)])
 def test_the_hinge_moves_a_thing_to_the_right_side(relation, axis, way):
     from referee.contract import Prompt
