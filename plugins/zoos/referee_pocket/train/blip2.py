@@ -5,7 +5,8 @@ Four stages, since a vision transformer of 64 tokens learns nothing about shapes
 2. everything together: captions, matching, contrast;
 3. the vision tower rests, its output is computed once for many pictures, and the Q-Former learns what is hard:
    to refuse captions that give one thing the other's colour, and pictures in which a thing is mis-drawn;
-4. everything together again, at a lower rate.
+4. everything together again, at a lower rate, with fakes that are harder to tell: eyes that pass them let an inversion
+   stop at a cross without an arm.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from referee_pocket.train.tokens import CONTEXT, bert_tokenizer
 from referee_pocket.words import COLOURS, SHAPES, TEXTURES, Thing, Wanted
 
 BATCH = 48
-STEPS = {"see": 5000, "read": 1500, "bind": 3400, "polish": 2000}
+STEPS = {"see": 5000, "read": 1500, "bind": 3400, "polish": 3000}
 FEATURES = 24_000
 """Pictures whose vision features stage 3 is taught with."""
 
@@ -191,7 +192,7 @@ def train(work: Path, out: Path) -> dict[str, float]:
 
     def polish(step: int, draw: Generator) -> Tensor:
         scenes, captions = captioned(BATCH, draw)
-        x, _, spoiled = bent_pictures(scenes, draw, vae)
+        x, _, spoiled = bent_pictures(scenes, draw, vae, fakes=0.2, fine=True)
         return text_losses(model, model.vision(model.normalise(x)), captions, chance(draw), spoiled)
 
     fit("blip2-polish", model, polish, steps=STEPS["polish"], lr=6e-4, work=work, decay=0.998)
@@ -214,10 +215,12 @@ def pictures(
     return torch.where(keep.to(x.device), x, views), torch.where(keep, masks, places)
 
 
-def bent_pictures(scenes: world.Scenes, draw: Generator, vae: AutoencoderTiny) -> tuple[Tensor, Tensor, Tensor]:
-    """`pictures` of scenes whose things are bent, with one in seven a fake; and which pictures that spoils."""
+def bent_pictures(
+    scenes: world.Scenes, draw: Generator, vae: AutoencoderTiny, fakes: float = 0.15, fine: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`pictures` of scenes whose things are bent, a share of them `fakes`; and which pictures that spoils."""
     bent = replace(scenes)
-    shapes, names = bend(bent, draw, fakes=0.15)
+    shapes, names = bend(bent, draw, fakes, fine)
     spoiled = ((names == NONE) & bent.present).any(1)
     return *pictures(bent, draw, vae, shapes), spoiled
 

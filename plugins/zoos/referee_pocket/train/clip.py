@@ -2,6 +2,9 @@
 
 Nothing in the contrastive loss rewards binding a colour to its shape while single attributes still tell the captions
 of a batch apart; such text encoders read like bags of words, which is what makes real priors mis-bind.
+Colours alone tell most captions of a small batch apart, and a tower that learns no more leaves the prior blind to
+shapes. The real CLIP's batches of 32 thousand hold many captions that share their colours; here every other batch is
+of one palette.
 The text tower is exported to transformers' CLIPTextModel: the prior listens to it, frozen, as Stable Diffusion does.
 """
 
@@ -18,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from referee_pocket import world
-from referee_pocket.train.data import augmented, captioned, chance, swap, texts
+from referee_pocket.train.data import augmented, captioned, chance, one_palette, swap, texts
 from referee_pocket.train.loop import DEVICE, fit, generator
 from referee_pocket.train.text_tower import to_clip_text_model
 from referee_pocket.train.tokens import CONTEXT, clip_tokenizer
@@ -32,7 +35,7 @@ CONFIG: dict[str, Any] = {
     },
 }  # fmt: skip
 MEAN = STD = (0.5, 0.5, 0.5)
-STEPS = 1000
+STEPS = 2400
 BATCH = 128
 PATCH_DROPOUT = 0.4
 """In training only; half the time, and no part of a picture is leant on alone (FLIP, arXiv 2212.00794)."""
@@ -52,7 +55,7 @@ def train(work: Path, out: Path) -> dict[str, float]:
     contrast = ClipLoss()
 
     def loss(step: int, draw: Generator) -> Tensor:
-        scenes, captions = captioned(BATCH, draw)
+        scenes, captions = (one_palette if step % 2 else captioned)(BATCH, draw)
         x = augmented(world.render(scenes), draw).to(DEVICE)
         tokens = tokenize(tokenizer, texts(captions, chance(draw))).to(DEVICE)
         images, words, scale = model((x - 0.5) / 0.5, tokens)

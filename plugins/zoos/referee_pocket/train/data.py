@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -27,6 +28,18 @@ def captioned(
 ) -> tuple[world.Scenes, list[Wanted]]:
     """n scenes with one true caption each."""
     scenes = world.sample(n, draw, with_held_out=with_held_out, count=count)
+    choose = chance(draw)
+    return scenes, [world.caption(scenes, i, choose) for i in range(n)]
+
+
+def one_palette(n: int, draw: Generator, among: int = 16) -> tuple[world.Scenes, list[Wanted]]:
+    """n scenes, with captions, that show nearly the same colours: neighbours of ``among`` times as many, by palette."""
+    many = world.sample(among * n, draw)
+    colours = many.colour.masked_fill(~many.present, 8).sort(1).values
+    order = (colours @ torch.tensor([81, 9, 1])).argsort(stable=True)
+    start = int(torch.randint((among - 1) * n, (), generator=draw))
+    rows = order[start : start + n]
+    scenes = world.Scenes(*(getattr(many, field.name)[rows] for field in fields(many)))
     choose = chance(draw)
     return scenes, [world.caption(scenes, i, choose) for i in range(n)]
 

@@ -1,6 +1,8 @@
 """Mis-drawn things: shapes a little bent, which still are what they are, and fakes that are none of the world's.
 
-Fakes are half-way between two shapes, cut in half, or blobs: what weak priors draw.
+Coarse fakes are half-way between two shapes, cut in half, or blobs: what weak priors draw. Fine ones are nearly what
+they pretend to be: a bite or an arm is missing, something has grown on or a hole is where none belongs, or the two
+halves are of two shapes: what an inversion draws that a referee did not look at closely.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def bent(distances: Tensor, amount: float, draw: Generator) -> Tensor:
     )[:, 0]
 
 
-def _atlas(draw: Generator) -> tuple[Tensor, Tensor]:
+def _atlas(draw: Generator, fine: bool) -> tuple[Tensor, Tensor]:
     """The world's shapes, bent ones and fakes, (56, 80, 80), and the shape that each is; NONE for fakes."""
     true = F.avg_pool2d(world.shape_atlas()[None], 2)[0]
     size = true.shape[-1]
@@ -54,24 +56,53 @@ def _atlas(draw: Generator) -> tuple[Tensor, Tensor]:
         wave += (0.08 + 0.14 * torch.rand(FAKE, 1, 1, generator=draw)) * torch.cos(k * angle + phase)
     blob = torch.hypot(x, y) - 0.75 - wave
     kinds = torch.arange(FAKE) % 3
-    fakes = bent(torch.stack([mixed, cut, blob])[kinds, torch.arange(FAKE)], 0.08, draw)
+    every = torch.arange(FAKE)
+    fakes = bent(torch.stack([mixed, cut, blob])[kinds, every], 0.08, draw)
+    if fine:
+        close = torch.stack(_nearly(true, a, b, x, y, draw))[torch.randint(5, (FAKE,), generator=draw), every]
+        fakes = torch.where((every % 4 > 0)[:, None, None], bent(close, 0.06, draw), fakes)
     labels = torch.cat([torch.arange(8), names, torch.full((FAKE,), NONE)])
     return torch.cat([true, wobbly, fakes]), labels
 
 
-def bend(scenes: world.Scenes, draw: Generator, fakes: float = 0.2) -> tuple[Tensor, Tensor]:
+def _nearly(true: Tensor, a: Tensor, b: Tensor, x: Tensor, y: Tensor, draw: Generator) -> list[Tensor]:
+    """Five fine fakes of the shapes ``a``: bitten, grown, pierced (a ring: filled in part), trimmed, halved with ``b``."""
+
+    def between(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(len(a), 1, 1, generator=draw)
+
+    def disc(distance: Tensor, radius: Tensor) -> Tensor:
+        turn = between(0, 2 * math.pi)
+        return torch.hypot(x - distance * turn.cos(), y - distance * turn.sin()) - radius
+
+    turn = between(0, 2 * math.pi)
+    side = x * turn.cos() + y * turn.sin()
+    shape, other = true[a], true[b]
+    hole = disc(between(0, 0.15), between(0.25, 0.4))
+    ring = (a == SHAPES.index("ring"))[:, None, None]
+    return [
+        torch.maximum(shape, -disc(between(0.55, 0.85), between(0.3, 0.45))),
+        torch.minimum(shape, disc(between(0.75, 0.95), between(0.3, 0.45))),
+        torch.where(ring, torch.minimum(shape, disc(between(0.25, 0.5), between(0.3, 0.45))), torch.maximum(shape, -hole)),
+        torch.maximum(shape, side - between(0.2, 0.45)),
+        torch.where(side + between(-0.15, 0.15) < 0, shape, other),
+    ]
+
+
+def bend(scenes: world.Scenes, draw: Generator, fakes: float = 0.2, fine: bool = False) -> tuple[Tensor, Tensor]:
     """Bend two in three things a little, and make a share of them fakes.
 
     Args:
         scenes: changed in place: their shapes now index the atlas that is returned.
         draw: the source of randomness.
         fakes: share of the things that become fakes.
+        fine: most of the fakes are fine ones.
 
     Returns:
         The atlas for `world.render`, and the true name of each thing's shape (n, 3), `NONE` for fakes.
     """
     n = len(scenes)
-    shapes, labels = _atlas(draw)
+    shapes, labels = _atlas(draw, fine)
     roll = torch.rand(n, 3, generator=draw)
     wobbly = torch.randint(WOBBLY, (n, 3), generator=draw)
     fake = torch.randint(FAKE, (n, 3), generator=draw)
