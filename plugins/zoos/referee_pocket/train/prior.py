@@ -20,7 +20,7 @@ from referee_pocket.train.data import chance, texts, trained_vae
 from referee_pocket.train.loop import DEVICE, fit, generator
 
 SCENES = 60_000
-STEPS = 9000
+STEPS = 8000
 BATCH = 48
 DROP = 0.12
 
