@@ -9,6 +9,7 @@ repository = "owner/name"       # on the hub, with
 revision = "40 hex digits"      # so that nobody can change what is behind it; or instead of both
 folder = "NAME"                 # a place among the person's own data, for what is made on this machine
 licence = "", note = "", optional = true
+thrift = { PART = { OPTION = "zoo:NAME" } }   # options with which a part takes less memory by means of this one
 mend = "what to type if it is not here"    # {folder} stands for the place
 
 [checkpoints.NAME.files]
@@ -28,6 +29,8 @@ from typing import Any
 from referee.hooks import Checkpoint, ZooFile, ZooSpec
 from referee.zoos import user_folder
 
+from .architecture import outline
+
 SHARED = "shared"
 """The referees of all zoos; no zoo itself."""
 SUFFIXES = (".json", ".txt", ".safetensors")
@@ -46,16 +49,17 @@ def zoo(name: str) -> ZooSpec:
     """A zoo of this package, as plug-ins register it."""
     own, shared = (_read(f"zoos/{each}.toml") for each in (name, SHARED))
     own["checkpoints"] |= shared["checkpoints"]
-    return from_tables(name, own, _text(f"presets/{name}.toml"))
+    return from_tables(name, own, _text(f"presets/{name}.toml"), outlined=True)
 
 
-def from_tables(name: str, tables: dict[str, Any], preset: str) -> ZooSpec:
+def from_tables(name: str, tables: dict[str, Any], preset: str, outlined: bool = False) -> ZooSpec:
     """A zoo from what its TOML says, in the form told above; for zoos of other packages, too.
 
     Args:
         name: as typed, ``--zoo NAME``.
         tables: the TOML's.
         preset: settings as TOML text.
+        outlined: `outline` knows its checkpoints.
 
     Raises:
         ValueError: a file that is no data, a revision that is no commit, a sum that is no sha256.
@@ -67,17 +71,17 @@ def from_tables(name: str, tables: dict[str, Any], preset: str) -> ZooSpec:
         name,
         tables["summary"],
         tables["preset"],
-        partial(_checkpoints, name, entries),
+        partial(_checkpoints, name, entries, outlined),
         {tables["preset"]: preset},
         get=_get,
     )
 
 
-def _checkpoints(zoo: str, entries: dict[str, dict[str, Any]]) -> tuple[Checkpoint, ...]:
-    return tuple(_checkpoint(zoo, name, entry) for name, entry in entries.items())
+def _checkpoints(zoo: str, entries: dict[str, dict[str, Any]], outlined: bool) -> tuple[Checkpoint, ...]:
+    return tuple(_checkpoint(zoo, name, entry, outlined) for name, entry in entries.items())
 
 
-def _checkpoint(zoo: str, name: str, entry: dict[str, Any]) -> Checkpoint:
+def _checkpoint(zoo: str, name: str, entry: dict[str, Any], outlined: bool) -> Checkpoint:
     part = entry.get("for", "")
     folder = snapshot(entry["repository"], entry["revision"]) if "repository" in entry else user_folder(entry["folder"])
     some = f" {name}" if entry.get("optional") else ""
@@ -92,6 +96,8 @@ def _checkpoint(zoo: str, name: str, entry: dict[str, Any]) -> Checkpoint:
         note=entry.get("note", ""),
         mend=entry.get("mend", mend).replace("{folder}", shlex.quote(str(folder))),
         optional=entry.get("optional", False),
+        outline=partial(outline, zoo, name) if outlined else None,
+        thrift=entry.get("thrift", {}),
     )
 
 
