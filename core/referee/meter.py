@@ -28,7 +28,12 @@ def no_numbers() -> Iterator[None]:
     """Within it, tensors are made without numbers; they may meet others, which lose theirs."""
     # A module cannot be moved or cast there: torch swaps its tensors for the new ones, and refuses to where anything holds
     # a weak reference, as its own bookkeeping of FakeTensors does. Putting the new ones in their place does as well.
-    with FakeTensorMode(allow_non_fake_inputs=True), patch.object(nn.Module, "_apply", _replaced):
+    # And drawing from a truncated normal distribution looks at numbers.
+    with (
+        FakeTensorMode(allow_non_fake_inputs=True),
+        patch.object(nn.Module, "_apply", _replaced),
+        patch.object(nn.init, "_no_grad_trunc_normal_", lambda tensor, *_, **__: tensor),
+    ):
         yield
 
 

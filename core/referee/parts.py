@@ -120,8 +120,8 @@ def _seat_order(part: RefereePart, registry: Registry, shelf: Sequence[Checkpoin
     return replace(_order("referee", part, registry, shelf), aug=own)
 
 
-def assemble(plan: Plan) -> Parts:
-    """Call the factories: models load here.
+def assemble(plan: Plan, *, weights: bool = True) -> Parts:
+    """Call the factories: models load here; or, without weights, are built and hold random numbers.
 
     Raises:
         OptionError: there is no prior to own the latent space, or the size or device does not fit.
@@ -133,12 +133,12 @@ def assemble(plan: Plan) -> Parts:
     settings = plan.settings
     if plan.prior is None:
         raise OptionError("No prior is named, and it owns the latent space: add --prior NAME or a preset that has one.")
-    place = Place(device_name(settings.device), settings.dtype)
+    place = Place(device_name(settings.device), settings.dtype, weights)
     prior = make(plan.prior, place, Prior)
     size = (settings.height, settings.width)
     prior.latent_shape(*size)
     return Parts(
-        seats=seats_of(plan),
+        seats=seats_of(plan, weights=weights),
         prior=prior,
         augmentation=make(plan.augmentation, place, Augmentation) if plan.augmentation else None,
         balancer=make(plan.balancer, place, Balancer) if plan.balancer else balance.norm,
@@ -149,12 +149,12 @@ def assemble(plan: Plan) -> Parts:
     )
 
 
-def seats_of(plan: Plan) -> tuple[Seat, ...]:
+def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:
     """Load the referees alone, as `referee score` needs them."""
     from referee.contract import Augmentation, Referee
     from referee.panel import Seat
 
-    place = Place(device_name(plan.settings.device), plan.settings.dtype)
+    place = Place(device_name(plan.settings.device), plan.settings.dtype, weights)
 
     def seat(part: RefereePart, order: Order) -> Seat:
         own = make(order.aug, place, Augmentation) if order.aug else None

@@ -7,6 +7,7 @@ forward and backward on a micro-batch of views.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -201,14 +202,15 @@ def _sums(settings: Settings, parts: Sequence[Cost]) -> tuple[int, int]:
     steered = rules.steps - rules.tail if rules.prior_weight.most > 0 else rules.steps
     run = 0
     for k in range(rules.steps):
-        at = k / rules.steps
-        asked = [
-            cost
-            for part, cost in zip(settings.referees, referees, strict=True)
-            if k < steered and part.start <= at < part.until and part.weight(at) > 0 and k % part.every == 0
-        ]
-        run += step(asked)
+        playing = zip(settings.referees, referees, strict=True)
+        run += step([cost for part, cost in playing if k < steered and _asked(part, k, rules.steps)])
     return step(referees), run
+
+
+def _asked(part: RefereePart, k: int, steps: int) -> bool:
+    """As a `referee.panel.Seat` is: in its time, with a weight, and when it is due."""
+    plays = part.start <= k / steps < part.until and part.weight(k / steps) > 0
+    return plays and (k - math.ceil(round(part.start * steps, 6))) % part.every == 0
 
 
 @contextmanager
