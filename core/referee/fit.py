@@ -16,7 +16,7 @@ from typing import Any
 from referee.hooks import Checkpoint
 from referee.plugins import Registry
 from referee.preflight import Forecast, Scales
-from referee.settings import Part, RefereePart, Settings, build, merge
+from referee.settings import Part, Settings, build, merge
 
 CHECKPOINT = "checkpoint"
 """The option's name, by convention: true keeps less in memory and computes it again."""

@@ -172,8 +172,10 @@ class Panel:
         return balance.at_length(unit * share.to(unit.dtype)[:, None, None, None], pull)
 
     def _gradient(self, seat: Seat, x: Image, plan: ViewPlan) -> tuple[PerSample, Image]:
-        """A referee's loss and gradient on the image. Where memory runs out, half as many views are scored at once, from
-        then on: the same views, as each has a generator of its own.
+        """A referee's loss and gradient on the image.
+
+        Where memory runs out, half as many views are scored at once, from then on: the same views, as each has a
+        generator of its own.
 
         Raises:
             OptionError: one view alone is too much.

@@ -1,4 +1,4 @@
-"""What `referee plan` prints: the cost of a run before it, for the device here or another, and what would make it fit."""
+"""What `referee plan` prints: the cost of a run before it, on the device here or another, and what makes it fit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def plan(prompt: str, settings: Settings, registry: Registry, on: str | None, fi
         forecast = scales.weigh(settings)
         found = None if budget is None else find(scales, registry, settings, budget - device.overhead)
     if as_json:
-        print(json.dumps(_table(forecast, device) | ({} if found is None else {"fit": _fit_table(found, device)}), indent=2))
+        print(
+            json.dumps(
+                _table(forecast, device) | ({} if found is None else {"fit": _fit_table(found, device)}), indent=2
+            )
+        )
         return
     for line in _lines(forecast, device):
         print(line)
@@ -84,7 +88,7 @@ def _need(forecast: Forecast, device: Device) -> int:
 def _lines(forecast: Forecast, device: Device) -> list[str]:
     settings, rules = forecast.settings, forecast.settings.rules
     lines = [
-        f"{settings.height}x{settings.width} pixels, {len(settings.seeds)} at once, {rules.steps} steps, {rules.views} views, "
+        f"{len(settings.seeds)} x {settings.height}x{settings.width} pixels, {rules.steps} steps, {rules.views} views, "
         f"{rules.micro_batch} at once, {settings.dtype}", "",
         f"{'part':24} {'parameters':>14} {'weights':>10} {'TFLOP/step':>11} {'beside':>10}",
     ]  # fmt: skip
@@ -114,7 +118,12 @@ def _fit_lines(found: Fit, device: Device, asked: str) -> list[str]:
         return [f"Nothing known fits into {asked}; the least is {need}:", *(f"  {each}" for each in found.flags)]
     if not found.flags:
         return [f"It fits into {asked} as it is."]
-    lines = [f"To fit into {asked} ({need}):", *(f"  {each}" for each in found.chosen), "Add:", f"  {' '.join(found.flags)}"]
+    lines = [
+        f"To fit into {asked} ({need}):",
+        *(f"  {each}" for each in found.chosen),
+        "Add:",
+        f"  {' '.join(found.flags)}",
+    ]
     return lines
 
 
@@ -144,7 +153,12 @@ def _table(forecast: Forecast, device: Device) -> dict[str, Any]:
 
 
 def _fit_table(found: Fit, device: Device) -> dict[str, Any]:
-    return {"fits": found.fits, "flags": list(found.flags), "chosen": list(found.chosen), **_table(found.forecast, device)}
+    return {
+        "fits": found.fits,
+        "flags": list(found.flags),
+        "chosen": list(found.chosen),
+        **_table(found.forecast, device),
+    }
 
 
 def _time(flop: int, device: Device, settings: Settings) -> str:

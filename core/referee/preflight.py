@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from referee import zoos
-from referee.contract import Augmentation, Prior, Progress, Referee
+from referee.contract import Prior, Progress, Referee
 from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.gradients import ViewPlan, resize
 from referee.hooks import Checkpoint, Place, ZooSpec
@@ -78,7 +78,9 @@ class Forecast:
     @property
     def activations(self) -> int:
         """Bytes beside the weights at the worst moment: one call's, on top of the decoder's graph."""
-        return max(part.kept + part.peak if part.kind == "prior" else self.parts[0].kept + part.peak for part in self.parts)
+        return max(
+            part.kept + part.peak if part.kind == "prior" else self.parts[0].kept + part.peak for part in self.parts
+        )
 
 
 class Scales:
@@ -108,11 +110,8 @@ class Scales:
             raise OptionError("No prior is named, and it owns the latent space: add --prior NAME or a preset with one.")
         plan = ordered(settings, self._registry, self.shelf, self._zoo)
         assert plan.prior
-        shared = self._make(plan.augmentation, settings, Augmentation) if plan.augmentation else None
         parts = [self._prior(plan.prior, settings)]
-        for part, order in zip(settings.referees, plan.referees, strict=True):
-            own = self._make(order.aug, settings, Augmentation) if order.aug else None
-            parts.append(self._referee(part, order, settings, own if part.aug else shared))
+        parts += [self._referee(*each, settings) for each in zip(settings.referees, plan.referees, strict=True)]
         return Forecast(settings, tuple(parts), *_sums(settings, parts))
 
     def _make(self, order: Order, settings: Settings, kind: type) -> Any:
@@ -130,14 +129,14 @@ class Scales:
                 self._found[key] = prior_cost(made, self._prompt, settings)
         return self._found[key]
 
-    def _referee(self, part: RefereePart, order: Order, settings: Settings, own: Augmentation | None) -> Cost:
+    def _referee(self, part: RefereePart, order: Order, settings: Settings) -> Cost:
         views = _views(part, settings)
         batch = min(views, settings.rules.micro_batch)
         key = f"{part!r} {order.options!r} {settings.dtype} {views} {batch} {settings.height} {settings.width}"
         if key not in self._found:
             made = self._make(order, settings, Referee)
             with _blamed(part.title):
-                self._found[key] = referee_cost(part, made, self._prompt, own, settings)
+                self._found[key] = referee_cost(part, made, self._prompt, settings)
         return self._found[key]
 
 
@@ -165,12 +164,13 @@ def prior_cost(prior: Prior, prompt: Prompt, settings: Settings) -> Cost:
     return Cost("prior", "prior", *weights(prior), flop, max(peaks) - kept, kept)
 
 
-def referee_cost(
-    part: RefereePart, referee: Referee, prompt: Prompt, augmentation: Augmentation | None, settings: Settings
-) -> Cost:
-    """A referee without numbers: one micro-batch of views, forward and backward."""
+def referee_cost(part: RefereePart, referee: Referee, prompt: Prompt, settings: Settings) -> Cost:
+    """A referee without numbers: one micro-batch of views, forward and backward.
+
+    The views are plain. What an augmentation adds is small, and its paths may hang on its draws.
+    """
     views = _views(part, settings)
-    plan = ViewPlan(settings.seeds, 0, views // len(settings.seeds), settings.rules.micro_batch, augmentation)
+    plan = ViewPlan(settings.seeds, 0, views // len(settings.seeds), settings.rules.micro_batch, None)
     portion, size, meter = plan.portions()[0], referee.input_size, Meter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

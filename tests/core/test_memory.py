@@ -39,7 +39,9 @@ class Large(ToyReferee):
 def play(referee: ToyReferee, micro_batch: int = 10, **more: Any) -> list[Step]:
     rules = Rules(steps=4, tail=1, update="sgd", lr=0.5, prior_weight=0.2, noise=0.05, views=6, micro_batch=micro_batch)
     seats, seeds = [Seat("large", referee)], (3, 4)
-    return list(invert("red", seats, ToyPrior(), rules=rules, augmentation=ToyAugmentation(), seeds=seeds, size=(8, 8), **more))
+    return list(
+        invert("red", seats, ToyPrior(), rules=rules, augmentation=ToyAugmentation(), seeds=seeds, size=(8, 8), **more)
+    )
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), CPU, MemoryError()])

@@ -134,6 +134,7 @@ class Blip2(nn.Module):
         folder = Path(folder)
         config = read_config(folder)
         network, head = build(config, attention)
+        network.float()  # whatever it is stored in
         whole = (folder / "tokenizer.json").is_file()
         tokenizer = load_tokenizer(folder) if whole else NoTokenizer(config.qformer_config.vocab_size)
         return cls(network, head, tokenizer, *load_normalisation(folder)).eval()
