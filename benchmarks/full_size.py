@@ -4,7 +4,7 @@
     python benchmarks/full_size.py --set rules.views=10
     python benchmarks/full_size.py --tiny                # the pocket zoo's sizes on the CPU: does this file work?
 
-The models are built as published and filled with random weights, so nothing is downloaded and the pictures mean nothing.
+The models are built as published and filled with random weights: nothing is downloaded, and the pictures mean nothing.
 """
 
 from __future__ import annotations

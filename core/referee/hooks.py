@@ -121,8 +121,8 @@ class Checkpoint:
         note: what one should know before fetching or using it.
         mend: what to type if a file is missing or broken.
         optional: ``referee zoo get ZOO`` leaves it out unless it is named.
-        outline: the small files of which a part can be built without weights, as text by name; for `referee plan`, where
-            the files are not here. None if nobody wrote them down.
+        outline: the small files of which a part can be built without weights, as text by name; for `referee plan`,
+            where the files are not here. None if nobody wrote them down.
         thrift: for each part by name, the options with which it takes less memory by means of these files.
     """
 

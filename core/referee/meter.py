@@ -1,9 +1,9 @@
 """What a computation would cost, told without doing it: FLOPs, and bytes alive at a time.
 
-Everything runs on torch's FakeTensors, which have shapes, types and strides and no numbers: any size, on any machine, in
-seconds. FLOPs are 2 per multiply-add, of matrix products, convolutions and attention alone, by the formulas of torch's
-own counter (``torch.utils.flop_counter``). Bytes are those of the tensors that live, autograd's saved ones among them, as
-they come and go; what a kernel needs for itself while it runs (cuDNN's workspace) is not among them.
+Everything runs on torch's FakeTensors, which have shapes, types and strides and no numbers: any size, on any machine,
+in seconds. FLOPs are 2 per multiply-add, of matrix products, convolutions and attention alone, by the formulas of
+torch's own counter (``torch.utils.flop_counter``). Bytes are those of the tensors that live, autograd's saved ones among
+them, as they come and go; what a kernel needs for itself while it runs (cuDNN's workspace) is not among them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch.utils.flop_counter import flop_registry
 @contextmanager
 def no_numbers() -> Iterator[None]:
     """Within it, tensors are made without numbers; they may meet others, which lose theirs."""
-    # A module cannot be moved or cast there: torch swaps its tensors for the new ones, and refuses to where anything holds
-    # a weak reference, as its own bookkeeping of FakeTensors does. Putting the new ones in their place does as well.
+    # A module cannot be moved or cast there: torch swaps its tensors for the new ones, and refuses to where anything
+    # holds a weak reference, as its own bookkeeping of FakeTensors does. Putting new ones in their place does as well.
     # And drawing from a truncated normal distribution looks at numbers.
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
