@@ -42,8 +42,8 @@ KNOWN = {
     "rtx4090": Device("NVIDIA GeForce RTX 4090", int(23.5 * GIB), 165, 82.6),
     "rtx3060": Device("NVIDIA GeForce RTX 3060 12 GB", int(11.7 * GIB), 25.5, 12.7),
 }
-"""By NVIDIA's data sheets and architecture white papers: Hopper, Ampere (A100 and GA10x), Ada. Memory: a little less than
-is printed on the box, as the driver keeps some."""
+"""By NVIDIA's data sheets and architecture white papers: Hopper, Ampere (A100 and GA10x), Ada. Memory: a little less
+than is printed on the box, as the driver keeps some."""
 
 
 def here(device: str) -> Device:

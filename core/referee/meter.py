@@ -2,8 +2,8 @@
 
 Everything runs on torch's FakeTensors, which have shapes, types and strides and no numbers: any size, on any machine,
 in seconds. FLOPs are 2 per multiply-add, of matrix products, convolutions and attention alone, by the formulas of
-torch's own counter (``torch.utils.flop_counter``). Bytes are those of the tensors that live, autograd's saved ones among
-them, as they come and go; what a kernel needs for itself while it runs (cuDNN's workspace) is not among them.
+torch's own counter (``torch.utils.flop_counter``). Bytes are those of the tensors that live, autograd's saved ones
+among them, as they come and go; what a kernel needs for itself while it runs (cuDNN's workspace) is not among them.
 """
 
 from __future__ import annotations

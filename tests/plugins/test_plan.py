@@ -18,6 +18,7 @@ from referee.contract import Progress
 from referee.devices import KNOWN
 from referee.errors import OptionError
 from referee.fit import fit, typed
+from referee.inversion import invert
 from referee.meter import Meter, no_numbers, weights
 from referee.parts import assemble, check
 from referee.plan_cli import parse_size
@@ -133,6 +134,18 @@ def test_the_meter_counts_what_lives() -> None:
             assert meter.peak >= 8004
             del y, z
     assert meter.now == 0
+
+
+def test_the_forecast_of_memory_is_that_of_a_real_step(pocket: Scales) -> None:
+    """A whole step of the real models, augmentation and balancing included, under the same meter."""
+    settings = settings_of("pocket", rules={"steps": 12})
+    parts = assemble(check(settings, REGISTRY, PROMPT))
+    steps = invert(
+        PROMPT, parts.seats, parts.prior, rules=parts.rules, augmentation=parts.augmentation, size=parts.size
+    )
+    with Meter() as meter:
+        next(steps)
+    assert pocket.weigh(settings).activations == pytest.approx(meter.peak, rel=0.2)
 
 
 def test_memory_falls_with_what_saves_it(sd15: Scales) -> None:
