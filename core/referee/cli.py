@@ -19,7 +19,7 @@ import typer
 
 from referee import convert, zoo_cli
 from referee.doctor import doctor
-from referee.errors import OptionError, PromptError, RefereeError
+from referee.errors import OptionError, PromptError, RefereeError, out_of_memory
 from referee.flags import Block, Files, Json, NoPlugins, open_registry
 from referee.plugin_commands import app as plugins
 from referee.report import report
@@ -387,6 +387,10 @@ def main() -> None:
         print(f"referee: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
+        if out_of_memory(error):
+            first = str(error).partition("\n")[0]
+            print(f"referee: Out of memory: {first} `referee plan --fit 12GB` says what needs less.", file=sys.stderr)
+            sys.exit(2)
         from referee.crash import report
 
         sys.exit(report(error))

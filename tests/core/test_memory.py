@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from referee import cli
 from referee.contract import Losses, Memory, Prompt, Views
 from referee.errors import OptionError, out_of_memory
 from referee.inversion import Seat, Step, invert
@@ -47,9 +48,10 @@ def play(referee: ToyReferee, micro_batch: int = 10, **more: Any) -> list[Step]:
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), CPU, MemoryError()])
 def test_the_micro_batch_is_halved_and_the_run_is_as_if_it_had_been_asked_for(error: BaseException) -> None:
     referee, memory = Large(2, error), Memory()
-    with pytest.warns(UserWarning, match="'large' scores 2 views at once from now on.*rules.micro_batch=2") as told:
+    with pytest.warns(UserWarning, match="Out of memory: 'large'") as told:
         found = play(referee, memory=memory)
     assert len(told) == 2, "10, 5, 2: once each"
+    assert "scores 2 views at once from now on; next time say --set rules.micro_batch=2" in str(told[1].message)
     assert referee.shown == [10, 5] + [2] * 18, "no step but the first tries more"
     assert memory["panel/at once/large"].tolist() == [2, 2], "a run that is taken up again knows it"
     for step, wanted in zip(found, play(Large(99), micro_batch=2), strict=True):
@@ -61,7 +63,7 @@ def test_the_micro_batch_is_halved_and_the_run_is_as_if_it_had_been_asked_for(er
 
 
 def test_one_view_that_does_not_fit_is_refused_with_what_helps() -> None:
-    with pytest.warns(UserWarning, match="1 view at once"), pytest.raises(OptionError, match="referee plan --fit"):
+    with pytest.warns(UserWarning, match="Out of memory"), pytest.raises(OptionError, match="referee plan --fit"):
         play(Large(0))
 
 
@@ -69,3 +71,14 @@ def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         play(Large(2, RuntimeError("shapes do not fit")))
     assert not out_of_memory(ValueError("out of memory, says somebody"))
+
+
+def test_the_command_says_what_helps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def short() -> None:
+        raise CPU
+
+    monkeypatch.setattr(cli, "app", short)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "`referee plan --fit 12GB`" in capsys.readouterr().err
