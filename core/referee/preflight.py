@@ -78,9 +78,7 @@ class Forecast:
     @property
     def activations(self) -> int:
         """Bytes beside the weights at the worst moment: one call's, on top of the decoder's graph."""
-        return max(
-            part.kept + part.peak if part.kind == "prior" else self.parts[0].kept + part.peak for part in self.parts
-        )
+        return self.parts[0].kept + max(part.peak for part in self.parts)
 
 
 class Scales:
@@ -142,7 +140,8 @@ class Scales:
 
 def prior_cost(prior: Prior, prompt: Prompt, settings: Settings) -> Cost:
     """A prior without numbers: one decoding forward and backward, one pull."""
-    plays, seeds, meter, flop = settings.rules.prior_weight.most > 0, settings.seeds, Meter(), {}
+    plays, seeds, meter = settings.rules.prior_weight.most > 0, settings.seeds, Meter()
+    flop: dict[str, int] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of prompts too long: the run will say it
         pull = prior.read(prompt) if plays else None
