@@ -118,6 +118,7 @@ def _flags(before: Settings, after: Settings) -> Iterator[str]:
 def typed(part: Part) -> str:
     """A part as it is typed: what `referee.settings.parse_part` reads.
 
+    >>> from referee.settings import RefereePart
     >>> typed(RefereePart(name="clip", weight="cosine(1, 0.5)", options={"checkpoint": True}))
     'clip:weight=cosine(1.0, 0.5),checkpoint=true'
     """
