@@ -194,7 +194,8 @@ def test_parts_are_typed_as_they_are_read(part: RefereePart) -> None:
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["referee", "plan", "--on", "rtx3060", "--fit", "8GB", "--json"])
-    main()
+    with pytest.raises(SystemExit, match="0"):
+        main()
     found = json.loads(capsys.readouterr().out)
     assert [part["name"] for part in found["parts"]] == ["prior", "blip2"]
     assert found["device"] == KNOWN["rtx3060"].title
@@ -202,7 +203,8 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert found["fit"]["flags"] == []
     assert found["bytes"]["all"] < 8e9
     monkeypatch.setattr(sys, "argv", ["referee", "plan", "-r", "clip", "--on", "h200"])
-    main()
+    with pytest.raises(SystemExit, match="0"):
+        main()
     said = capsys.readouterr().out
     assert "NVIDIA H200" in said
     assert "fits" in said
