@@ -43,10 +43,11 @@ def main() -> None:
         forecast = Scales(registry, PROMPT, zoo, shelf).weigh(settings)
         torch.manual_seed(0)
         parts = assemble(ordered(settings, registry, shelf, zoo), weights=given.tiny)
-    steps, seconds = invert(
+    steps = invert(
         PROMPT, parts.seats, parts.prior, rules=parts.rules, augmentation=parts.augmentation, size=parts.size,
         device=parts.device,
-    ), []  # fmt: skip
+    )  # fmt: skip
+    seconds = []
     for _ in range(3):  # the first warms up
         began = time.perf_counter()
         next(steps)
@@ -54,9 +55,11 @@ def main() -> None:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
     machine, step = here(device), sum(seconds[1:]) / 2
-    floor = forecast.step / (machine.half if dtype != "float32" else machine.single) / 1e12
-    print(f"{machine.title}, {dtype}: {forecast.step / 1e12:.3g} TFLOP a step, at the data sheet's rate {floor:.4f} s")
-    print(f"step  {step:.3f} s = {step / floor:.1f} x that")
+    print(f"{machine.title}, {dtype}: {forecast.step / 1e12:.3g} TFLOP a step")
+    print(f"time  {step:.3f} s a step")
+    if rate := machine.single if dtype == "float32" else machine.half:
+        floor = forecast.step / rate / 1e12
+        print(f"floor {floor:.4f} s at the data sheet's rate: the step took {step / floor:.1f} times that")
     print(f"memory forecast  {(forecast.weights + forecast.activations) / 2**30:.2f} GiB and torch's own")
     if device == "cuda":
         print(f"memory peak      {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB allocated")

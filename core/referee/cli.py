@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from referee import convert, zoo_cli
+from referee.devices import KNOWN
 from referee.doctor import doctor
 from referee.errors import OptionError, PromptError, RefereeError, out_of_memory
 from referee.flags import Block, Files, Json, NoPlugins, open_registry
@@ -247,7 +248,7 @@ def plan(
     dtype: Dtype = None,
     on: Annotated[
         str | None,
-        typer.Option("--on", metavar="h200|a100|rtx4090|rtx3060|cpu", help="Another device. [dim]default: here[/dim]"),
+        typer.Option("--on", metavar="|".join([*KNOWN, "cpu"]), help="Another device. [dim]default: here[/dim]"),
     ] = None,
     fit: Annotated[
         str | None, typer.Option("--fit", metavar="12GB", help="Say what makes the run fit into so much memory.")

@@ -42,8 +42,22 @@ KNOWN = {
     "rtx4090": Device("NVIDIA GeForce RTX 4090", int(23.5 * GIB), 165, 82.6),
     "rtx3060": Device("NVIDIA GeForce RTX 3060 12 GB", int(11.7 * GIB), 25.5, 12.7),
 }
-"""By NVIDIA's data sheets and architecture white papers: Hopper, Ampere (A100 and GA10x), Ada. Memory: a little less
-than is printed on the box, as the driver keeps some."""
+"""By NVIDIA's data sheets and architecture white papers: Hopper (SXM), Ampere (A100 and GA10x), Ada; without sparsity.
+Memory: a little less than is printed on the box, as the driver keeps some."""
+SLOWER = ("laptop", "mig")
+"""In the names of devices that are called as one of those and are less."""
+
+
+def known(name: str) -> Device | None:
+    """The one of `KNOWN` that a driver calls so.
+
+    >>> known("NVIDIA A100-SXM4-80GB") == KNOWN["a100"], known("NVIDIA GeForce RTX 4090 Laptop GPU")
+    (True, None)
+    """
+    title = name.lower().replace(" ", "")
+    if any(word in title for word in SLOWER):
+        return None
+    return next((found for key, found in KNOWN.items() if key in title), None)
 
 
 def here(device: str) -> Device:
@@ -52,14 +66,14 @@ def here(device: str) -> Device:
 
     if torch.device(device).type == "cuda":
         about = torch.cuda.get_device_properties(torch.device(device))
-        title = about.name.lower().replace(" ", "")
-        known = next((found for key, found in KNOWN.items() if key in title), None)
-        half, single = (known.half, known.single) if known else (0.0, 0.0)
+        sheet = known(about.name)
+        half, single = (sheet.half, sheet.single) if sheet else (0.0, 0.0)
         return Device(about.name, about.total_memory, half, single)
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on this system
         memory = 0
+    if torch.device(device).type != "cpu":
+        return Device(device, memory, 0, 0, GIB // 2)
     threads = torch.get_num_threads()
-    rate = threads * CORE if torch.device(device).type == "cpu" else 0.0
-    return Device(f"{device}, {threads} threads", memory, rate, rate, GIB // 2)
+    return Device(f"{device}, {threads} thread{'s' * (threads > 1)}", memory, threads * CORE, threads * CORE, GIB // 2)

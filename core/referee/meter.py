@@ -62,7 +62,7 @@ class Meter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flop, self.now, self.peak = 0, 0, 0
         self._known: dict[int, int] = {}
         """Bytes by storage, 0 for those made elsewhere."""

@@ -45,6 +45,11 @@ PORTION = "panel/at once/"
 """In a run's memory: ``panel/at once/NAME`` is how many views fit, once memory ran out."""
 
 
+def is_turn(k: int, steps: int, start: float, every: int) -> bool:
+    """Whether a step is one of each ``every``, counted from the first at or after ``start``, a fraction of the run."""
+    return (k - math.ceil(round(start * steps, 6))) % every == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Seat:
     """A referee at the table: under which name it plays, when, on what, and how much it weighs.
@@ -82,7 +87,7 @@ class Seat:
 
     def is_due(self, k: int, steps: int) -> bool:
         """Whether it is this step's turn of ``every``."""
-        return (k - math.ceil(round(self.start * steps, 6))) % self.every == 0
+        return is_turn(k, steps, self.start, self.every)
 
     def plays_at(self, k: int, steps: int) -> bool:
         """Whether it has a say at a step, asked or by its last gradient."""

@@ -6,17 +6,16 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from referee.devices import GIB, KNOWN, Device, here
 from referee.errors import OptionError, nearest
 
 if TYPE_CHECKING:
-    from referee.devices import Device
     from referee.fit import Fit
     from referee.plugins import Registry
     from referee.preflight import Forecast
     from referee.settings import Settings
 
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(G|M)(i?)B?", re.IGNORECASE)
-GIB = 1 << 30
 
 
 def plan(prompt: str, settings: Settings, registry: Registry, on: str | None, fit: str | None, as_json: bool) -> None:
@@ -69,7 +68,6 @@ def parse_size(text: str) -> int:
 
 
 def _device(on: str | None, wanted: str) -> Device:
-    from referee.devices import KNOWN, here
     from referee.parts import device_name
 
     if on is None:
@@ -165,8 +163,10 @@ def _time(flop: int, device: Device, settings: Settings) -> str:
     seconds = device.seconds(flop, settings.dtype)
     if seconds is None:
         return ""
-    return f", about {seconds:.2g} s" if seconds < 100 else f", about {seconds / 60:.0f} min"
+    if seconds < 100:
+        return f", about {seconds:.2g} s"
+    return f", about {seconds / 60:.0f} min" if seconds < 6000 else f", about {seconds / 3600:.0f} h"
 
 
 def _size(count: float) -> str:
-    return f"{count / GIB:.2f} GiB"
+    return f"{count / GIB:.2f} GiB" if count >= GIB / 10 else f"{count / (1 << 20):.1f} MiB"

@@ -7,7 +7,6 @@ forward and backward on a micro-batch of views.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.gradients import ViewPlan, resize
 from referee.hooks import Checkpoint, Place, ZooSpec
 from referee.meter import Meter, no_numbers, weights
+from referee.panel import is_turn
 from referee.parts import Order, make, ordered
 from referee.plugins import Registry
 from referee.prompt import Prompt
@@ -130,7 +130,8 @@ class Scales:
     def _referee(self, part: RefereePart, order: Order, settings: Settings) -> Cost:
         views = _views(part, settings)
         batch = min(views, settings.rules.micro_batch)
-        key = f"{part!r} {order.options!r} {settings.dtype} {views} {batch} {settings.height} {settings.width}"
+        sizes = f"{len(settings.seeds)} {views} {batch} {settings.height} {settings.width}"
+        key = f"{part!r} {order.options!r} {settings.dtype} {sizes}"
         if key not in self._found:
             made = self._make(order, settings, Referee)
             with _blamed(part.title):
@@ -209,7 +210,7 @@ def _sums(settings: Settings, parts: Sequence[Cost]) -> tuple[int, int]:
 def _asked(part: RefereePart, k: int, steps: int) -> bool:
     """As a `referee.panel.Seat` is: in its time, with a weight, and when it is due."""
     plays = part.start <= k / steps < part.until and part.weight(k / steps) > 0
-    return plays and (k - math.ceil(round(part.start * steps, 6))) % part.every == 0
+    return plays and is_turn(k, steps, part.start, part.every)
 
 
 @contextmanager

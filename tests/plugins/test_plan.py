@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from referee.cli import main
@@ -27,6 +28,7 @@ from referee.preflight import Scales, outlined
 from referee.prompt import Prompt
 from referee.randomness import generators
 from referee.settings import RefereePart, Settings, build, parse_part, preset
+from referee_hub.architecture import architecture
 
 REGISTRY = discover()
 PROMPT = Prompt("a red circle and a blue square")
@@ -63,7 +65,7 @@ def pocket() -> Iterator[Scales]:
 
 @pytest.mark.parametrize(("views", "step"), [(30, 40.4), (10, 17.9)])
 def test_a_step_of_the_papers_size(sd15: Scales, views: int, step: float) -> None:
-    """TFLOP, by hand and by others: see docs/fidelity.md."""
+    """TFLOP, counted by hand from the sizes of the models."""
     found = sd15.weigh(settings_of("sd15", rules={"views": views}))
     prior, blip2 = found.parts
     assert prior.flop["pull"] / 1e12 == pytest.approx(1.61, rel=0.03)
@@ -82,12 +84,43 @@ def test_a_tiny_decoder(sd15: Scales) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sd21", "sdxl"])
-def test_other_zoos(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("sd21", 865_910_724 + 83_653_863 + 340_387_840),
+        ("sdxl", 2_567_463_684 + 83_653_863 + 123_060_480 + 694_659_840),
+    ],
+)
+def test_other_zoos(name: str, numbers: int) -> None:
+    """Parameters as published; FLOPs are those of torch's own counter on the meta device."""
     for scales in scales_of(name):
-        found = scales.weigh(settings_of(name, dtype="bfloat16", referees=[{"name": "clip"}]))
-        assert found.parts[1].numbers == pytest.approx(151_277_313, rel=1e-4)
-        assert found.step > 20e12
+        settings = settings_of(name, dtype="bfloat16", referees=[{"name": "clip"}])
+        prior, clip = scales.weigh(settings).parts
+        assert prior.numbers == pytest.approx(numbers, rel=1e-5)
+        assert clip.numbers == pytest.approx(151_277_313, rel=1e-4)
+    side, roles = settings.height // 8, architecture(name)
+    with torch.device("meta"), torch.no_grad():
+        unet, vae = UNet2DConditionModel.from_config(roles["unet"]), AutoencoderKL.from_config(roles["vae"])
+        z, text = torch.zeros(2, 4, side, side), torch.zeros(2, 77, unet.config.cross_attention_dim)
+        more = {"text_embeds": torch.zeros(2, 1280), "time_ids": torch.zeros(2, 6)} if name == "sdxl" else None
+        with FlopCounterMode(display=False) as counter:
+            unet(z, torch.zeros(2), text, added_cond_kwargs=more)
+        assert prior.flop["pull"] == pytest.approx(counter.get_total_flops(), rel=0.01)
+        with FlopCounterMode(display=False) as counter:
+            vae.decode(z[:1])
+        assert prior.flop["decode"] == pytest.approx(counter.get_total_flops(), rel=0.01)
+        assert prior.flop["backward"] == pytest.approx(prior.flop["decode"], rel=0.1)
+
+
+def test_every_referee_of_the_pocket_zoo_is_weighed(pocket: Scales) -> None:
+    """Without reading its weights, and with as many as it has."""
+    names = ("blip2", "clip", "grounding-vqa")
+    settings = settings_of("pocket", referees=[{"name": name} for name in names])
+    _, *referees = pocket.weigh(settings).parts
+    seats = assemble(check(settings, REGISTRY, PROMPT)).seats
+    assert [part.name for part in referees] == list(names)
+    assert [(part.numbers, part.weights) for part in referees] == [weights(seat.referee) for seat in seats]
+    assert all(part.flop["views"] > 1e9 for part in referees)
 
 
 def test_clip_needs_no_file(sd15: Scales) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,7 @@ from referee.zoos import user_folder
 
 from .architecture import outline
 
+Outline = Callable[[str], Mapping[str, str]]
 SHARED = "shared"
 """The referees of all zoos; no zoo itself."""
 SUFFIXES = (".json", ".txt", ".safetensors")
@@ -49,17 +51,17 @@ def zoo(name: str) -> ZooSpec:
     """A zoo of this package, as plug-ins register it."""
     own, shared = (_read(f"zoos/{each}.toml") for each in (name, SHARED))
     own["checkpoints"] |= shared["checkpoints"]
-    return from_tables(name, own, _text(f"presets/{name}.toml"), outlined=True)
+    return from_tables(name, own, _text(f"presets/{name}.toml"), partial(outline, name))
 
 
-def from_tables(name: str, tables: dict[str, Any], preset: str, outlined: bool = False) -> ZooSpec:
+def from_tables(name: str, tables: dict[str, Any], preset: str, outline: Outline | None = None) -> ZooSpec:
     """A zoo from what its TOML says, in the form told above; for zoos of other packages, too.
 
     Args:
         name: as typed, ``--zoo NAME``.
         tables: the TOML's.
         preset: settings as TOML text.
-        outlined: `outline` knows its checkpoints.
+        outline: of each checkpoint by name: see `referee.hooks.Checkpoint.outline`.
 
     Raises:
         ValueError: a file that is no data, a revision that is no commit, a sum that is no sha256.
@@ -71,17 +73,17 @@ def from_tables(name: str, tables: dict[str, Any], preset: str, outlined: bool =
         name,
         tables["summary"],
         tables["preset"],
-        partial(_checkpoints, name, entries, outlined),
+        partial(_checkpoints, name, entries, outline),
         {tables["preset"]: preset},
         get=_get,
     )
 
 
-def _checkpoints(zoo: str, entries: dict[str, dict[str, Any]], outlined: bool) -> tuple[Checkpoint, ...]:
-    return tuple(_checkpoint(zoo, name, entry, outlined) for name, entry in entries.items())
+def _checkpoints(zoo: str, entries: dict[str, dict[str, Any]], outline: Outline | None) -> tuple[Checkpoint, ...]:
+    return tuple(_checkpoint(zoo, name, entry, outline) for name, entry in entries.items())
 
 
-def _checkpoint(zoo: str, name: str, entry: dict[str, Any], outlined: bool) -> Checkpoint:
+def _checkpoint(zoo: str, name: str, entry: dict[str, Any], outline: Outline | None) -> Checkpoint:
     part = entry.get("for", "")
     folder = snapshot(entry["repository"], entry["revision"]) if "repository" in entry else user_folder(entry["folder"])
     some = f" {name}" if entry.get("optional") else ""
@@ -96,7 +98,7 @@ def _checkpoint(zoo: str, name: str, entry: dict[str, Any], outlined: bool) -> C
         note=entry.get("note", ""),
         mend=entry.get("mend", mend).replace("{folder}", shlex.quote(str(folder))),
         optional=entry.get("optional", False),
-        outline=partial(outline, zoo, name) if outlined else None,
+        outline=partial(outline, name) if outline else None,
         thrift=entry.get("thrift", {}),
     )
 
