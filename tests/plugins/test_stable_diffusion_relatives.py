@@ -237,7 +237,7 @@ def test_plain_samples_keep_away_from_the_negative_text(make: Callable[..., Stab
     assert (got - plain.sample(PROMPT, 32, 32, generators(1))).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(("name", "kind"), zip(RELATIVES, KINDS * 2, strict=True))
+@pytest.mark.parametrize(("name", "kind"), list(zip(RELATIVES, KINDS * 2, strict=True)))
 def test_a_whole_run(make: Callable[..., StableDiffusionPrior], name: str, kind: str) -> None:
     rules = Rules(steps=6, tail=2, views=2, lr=0.1, noise=0.01, tail_noise=0, prior_weight=0.01)
     prior = make(kind, **RELATIVES[name], distil_from=0.4)
