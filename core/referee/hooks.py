@@ -82,6 +82,8 @@ class Spec:
         factory: called once per run with the validated options and the place; may import what it likes.
         options: a frozen pydantic model; its field descriptions are the help: `referee plugins show NAME`.
         check: looks at the options before any model loads (files there, sizes sane); raises RefereeError.
+        words: the texts among the options that its model will read, e.g. a negative prompt. A zoo that knows few words
+            refuses the others, as it does for the prompt.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Spec:
     factory: Callable[[Any, Place], Any]
     options: type[BaseModel] = NoOptions
     check: Callable[[Any], None] | None = None
+    words: Callable[[Any], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

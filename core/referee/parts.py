@@ -72,7 +72,7 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
     Raises:
         PluginError: a name is unknown, failed to load, or stands for two plug-ins.
         OptionError: an option is unknown or wrong.
-        PromptError: the zoo cannot draw the prompt, or a referee's own prompt is none.
+        PromptError: the zoo cannot draw the prompt or read a text of the options, or a referee's own prompt is none.
         WeightsError: a checkpoint is missing or cut short.
     """
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo else None
@@ -81,10 +81,11 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
     own_augs = (order.aug for order in plan.referees)
     everyone = (*plan.referees, *own_augs, plan.prior, plan.augmentation, plan.balancer)
     orders = [order for order in everyone if order]
-    own = [Prompt(part.prompt) for part in settings.referees if part.prompt is not None]
-    for words in own if prompt is None else [prompt, *own]:
+    said = [Prompt(part.prompt).text for part in settings.referees if part.prompt is not None]
+    said += [text for order in orders if order.spec.words for text in order.spec.words(order.options)]
+    for text in said if prompt is None else [prompt.text, *said]:
         if zoo and zoo.check_prompt:
-            zoo.check_prompt(words.text)
+            zoo.check_prompt(text)
     for checkpoint in zoos.needed(shelf, [(order.spec.name, order.part.options) for order in orders]):
         zoos.require(checkpoint)
     for order in orders:

@@ -181,6 +181,29 @@ def test_what_is_wrong_is_found_before_a_factory_is_called(case: str) -> None:
     assert toys.made == []
 
 
+def test_a_text_among_the_options_is_held_to_the_zoos_words() -> None:
+    class Says(BaseModel, extra="forbid", frozen=True):
+        avoid: str = ""
+
+    class Talker:
+        @hookimpl
+        def referee_augmentations(self, register: Any) -> None:
+            register(Spec("talker", "", lambda o, p: ToyAugmentation(), Says, words=lambda o: [o.avoid]))
+
+    for avoid in ("a grue", "mud"):
+        layer = {"augmentation": {"name": "talker", "options": {"avoid": avoid}}}
+        for zoo in ("small", None):
+            settings, registry, _ = table(zoo=zoo, **layer)
+            registry.add(Talker(), "talker")
+            if zoo and "grue" in avoid:
+                with pytest.raises(PromptError, match="no grue"):
+                    check(settings, registry, Prompt("red"))
+                with pytest.raises(PromptError, match="no grue"):
+                    check(settings, registry)
+            else:
+                check(settings, registry, Prompt("red"))
+
+
 def test_missing_files_are_found_before_a_factory_is_called() -> None:
     settings, registry, toys = table(zoo="empty")
     with pytest.raises(WeightsError, match=r"model.safetensors is missing in nowhere. Make it."):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from referee.hooks import Place, Register, Spec, hookimpl
 
 from .files import check
-from .options import Options
+from .options import Options, texts
 
 if TYPE_CHECKING:
     from .prior import StableDiffusionPrior
@@ -26,6 +26,10 @@ def _make(options: Options, place: Place) -> StableDiffusionPrior:
     return load(options, place)
 
 
+def _words(options: Options) -> list[str]:
+    return list(texts(options).values())
+
+
 @hookimpl
 def referee_priors(register: Register) -> None:
-    register(Spec("stable-diffusion", "diffusers: VAE decode, score distillation", _make, Options, check))
+    register(Spec("stable-diffusion", "diffusers: VAE decode, score distillation", _make, Options, check, _words))

@@ -2,26 +2,28 @@
 
 Poole et al., DreamFusion (arXiv 2209.14988), eq. 3 with w(t) = 2, in the unit of the released code of arXiv
 2402.16305: its "loss" is ``sum(2 (eps_hat - eps) z) / (h w)``, so that w2 = 800 on a 64 x 64 latent moves it
-by ``0.39 (eps_hat - eps)``.
+by ``0.39 (eps_hat - eps)``. What came after it is in `referee_stable_diffusion.relatives`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from referee.contract import Latent, Progress
-from referee.schedules import Schedule
+from referee.schedules import Schedule, constant
 
+from .relatives import EARLY, Text, Weights, bridge, csd, nfsd
 from .text import Told
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """What a diffusion model may have learnt to predict, in diffusers' words."""
+Distil = Literal["sds", "csd", "nfsd", "bridge"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,17 @@ class Distillation:
 
     Args:
         unet: diffusers' UNet2DConditionModel, frozen.
-        text: the unconditional and the prompt's text, in the UNet's dtype.
+        text: one row for each of `texts`, in the UNet's dtype.
         alphas_cumprod: of the scheduler, on the UNet's device, float32.
         prediction: one of `PREDICTIONS`.
         guidance: s in ``e_uncond + s (e_text - e_uncond)``; at 0 and 1 one of the two halves is not computed.
         t_min: least timestep, as a fraction of all.
         t_max: timesteps stay below this fraction.
         factor: pixels per latent cell; Stable Diffusion XL is told the picture's size.
+        texts: what the rows of `text` are for. The first is the negative text, or the null text if there is none.
+        distil: the pull's formula, "sds" or one of `referee_stable_diffusion.relatives`.
+        since: fraction of the run before which it is sds, whatever `distil` says.
+        share: csd's weight of the negative text, of that of the prompt.
     """
 
     unet: Any
@@ -47,35 +53,71 @@ class Distillation:
     t_min: Schedule
     t_max: Schedule
     factor: int = 8
+    texts: tuple[Text, ...] = ("negative", "prompt")
+    distil: Distil = "sds"
+    since: float = 0.0
+    share: Schedule = field(default_factory=lambda: constant(1))
 
     @torch.no_grad()
     def __call__(self, z: Latent, progress: Progress, generators: Sequence[Generator]) -> Latent:
-        """``2 (eps_hat - eps) / (h w)``; row b draws timestep and noise from ``generators[b]`` (CPU)."""
+        """``2 (eps_hat - eps) / (h w)``, or a relative's direction for the difference; float32, or z's float64.
+
+        Row b draws timestep and noise from ``generators[b]`` (CPU): the same for every formula.
+        """
         u, steps = progress.fraction, len(self.alphas_cumprod)
         low = round(self.t_min(u) * steps)
         t, eps = draw(z, generators, low, max(round(self.t_max(u) * steps), low + 1))
-        alpha_bar = self.alphas_cumprod[t][:, None, None, None]
+        z = z.to(torch.promote_types(z.dtype, torch.float32))
+        alpha_bar = self.alphas_cumprod[t][:, None, None, None].to(z.dtype)
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-        noisy = alpha * z.float() + sigma * eps
-        eps_hat = to_epsilon(self.prediction, self._guided(noisy, t, self.guidance(u)), noisy, alpha, sigma)
-        return (eps_hat - eps) * (2 / (z.shape[-2] * z.shape[-1]))
+        noisy = alpha * z + sigma * eps
+        if self.distil == "sds" or u < self.since:
+            out = self._guided(noisy, t, self.guidance(u))
+            direction = to_epsilon(self.prediction, out, noisy, alpha, sigma) - eps
+        else:
+            direction = self._weighted(self._weights(u, t), noisy, t, alpha, sigma)
+        return direction * (2 / (z.shape[-2] * z.shape[-1]))
+
+    def _weights(self, u: float, t: Int[Tensor, " n"]) -> Weights:
+        guidance = self.guidance(u)
+        if self.distil == "nfsd":
+            return nfsd(guidance, (t < EARLY * len(self.alphas_cumprod))[:, None, None, None])
+        return bridge(guidance) if self.distil == "bridge" else csd(guidance, self.share(u))
+
+    def _weighted(self, weights: Weights, noisy: Latent, t: Int[Tensor, " n"], alpha: Tensor, sigma: Tensor) -> Latent:
+        """The sum of the noises that the UNet finds for each text; texts that weigh nothing are not asked for."""
+        rows: dict[int, float | Tensor] = {}
+        for text, weight in weights.items():
+            row = self.texts.index(text) if text in self.texts else 0  # null, where there is no negative text
+            rows[row] = rows.get(row, 0.0) + weight
+        asked = [row for row, weight in rows.items() if torch.as_tensor(weight).any()]
+        if not asked:
+            return torch.zeros_like(noisy)
+        outs = self._asked(noisy, t, asked).chunk(len(asked))
+        found = (to_epsilon(self.prediction, out, noisy, alpha, sigma) for out in outs)
+        return sum((rows[row] * eps for row, eps in zip(asked, found, strict=True)), torch.zeros_like(noisy))
 
     def _guided(self, noisy: Latent, t: Int[Tensor, " n"], guidance: float) -> Latent:
-        """The UNet's output under classifier-free guidance, float32; both halves in one call."""
-        both = {0.0: slice(0, 1), 1.0: slice(1, 2)}.get(guidance, slice(0, 2))
-        told, n = self.text.rows(both), len(noisy)
-        k = len(told.hidden)
+        """The UNet's output under classifier-free guidance, in noisy's dtype; both halves in one call."""
+        both = {0.0: [0], 1.0: [1]}.get(guidance, [0, 1])
+        out = self._asked(noisy, t, both)
+        if len(both) == 1:
+            return out
+        plain, guided = out.chunk(2)
+        return plain + guidance * (guided - plain)
+
+    def _asked(self, noisy: Latent, t: Int[Tensor, " n"], rows: Sequence[int]) -> Float[Tensor, "kn c h w"]:
+        """The UNet's outputs when told some of the texts, one after the other, in one call."""
+        told, n = self.text.rows(rows), len(noisy)
+        k = len(rows)
         out: Tensor = self.unet(
             noisy.to(told.hidden.dtype).repeat(k, 1, 1, 1),
             t.repeat(k),
             encoder_hidden_states=told.hidden.repeat_interleave(n, dim=0),
             return_dict=False,
             **self._added(told.pooled, noisy),
-        )[0].float()
-        if k == 1:
-            return out
-        plain, guided = out.chunk(2)
-        return plain + guidance * (guided - plain)
+        )[0]
+        return out.to(noisy.dtype)
 
     def _added(self, pooled: Float[Tensor, "k pooled"] | None, z: Latent) -> dict[str, Any]:
         """What Stable Diffusion XL is told beside the text: original size, crop and target size, in pixels; here of a

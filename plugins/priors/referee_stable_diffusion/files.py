@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from referee.errors import WeightsError
+from referee.errors import OptionError, WeightsError
 from referee.weights import check_folder
 
-from .options import Options
+from .options import Options, texts
 
 STEMS = {
     "unet": "diffusion_pytorch_model",
@@ -35,10 +36,12 @@ _MEND_VAE = "Expected is a diffusers VAE folder, for example from `hf download m
 
 
 def check(options: Options) -> None:
-    """Refuse options whose folders lack a file, hold one that is cut short, or are another model than wanted.
+    """Refuse options whose folders lack a file, hold one that is cut short, or are another model than wanted; and
+    texts that are longer than the model reads.
 
     Raises:
         WeightsError: naming the file and what is wrong with it.
+        OptionError: naming the words that would be cut.
     """
     model = Path(options.model)
     check_folder(model, ["model_index.json", "scheduler/scheduler_config.json"], mend=_MEND)
@@ -51,6 +54,9 @@ def check(options: Options) -> None:
     _check_class(model / "unet", "_class_name", "UNet2DConditionModel")
     _check_component(vae_folder(options), STEMS["vae"], _MEND_VAE if options.vae else _MEND)
     _check_class(vae_folder(options), "_class_name", *VAES)
+    for name, text in texts(options).items():
+        for encoder in encoders:
+            _check_length(name, text, model, encoder)
 
 
 def pipeline(model: Path) -> str:
@@ -68,6 +74,20 @@ def pipeline(model: Path) -> str:
 def tokenizer(encoder: str) -> str:
     """The folder of a text encoder's tokenizer: "tokenizer_2" for "text_encoder_2"."""
     return encoder.replace("text_encoder", "tokenizer")
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """transformers' CLIPTokenizer of a folder.
+
+    Raises:
+        WeightsError: it cannot be loaded.
+    """
+    from transformers import CLIPTokenizer  # slow to import: only where there is a text
+
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
 
 
 def vae_folder(options: Options) -> Path:
@@ -104,6 +124,20 @@ def _check_tokenizer(folder: Path) -> None:
         # Without them transformers makes a tokenizer of no words, and says nothing.
         plain += ["vocab.json", "merges.txt"]
     check_folder(folder, plain, mend=_MEND)
+
+
+def _check_length(name: str, text: str, model: Path, encoder: str) -> None:
+    """Words that are cut would be missed in silence: a prompt is warned of, an option is refused."""
+    tokens = open_tokenizer(model / tokenizer(encoder))
+    positions = read_config(model / encoder / "config.json").get("max_position_embeddings", tokens.model_max_length)
+    length = min(int(tokens.model_max_length), int(str(positions)))
+    ids = tokens(text, verbose=False).input_ids
+    if len(ids) > length:
+        cut = tokens.decode(ids[length - 1 : -1]).strip()
+        raise OptionError(
+            f"The prior's option {name} has {len(ids) - 2} tokens and {length - 2} are read: '{cut}' would be cut. "
+            "Shorten it."
+        )
 
 
 def _check_class(folder: Path, key: str, *known: str) -> None:

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from referee.errors import WeightsError
 from referee.hooks import Place
 
 from .distillation import PREDICTIONS
-from .files import ENCODERS, STEMS, check, pipeline, read_config, tokenizer, vae_folder, variant
+from .files import ENCODERS, STEMS, check, open_tokenizer, pipeline, read_config, tokenizer, vae_folder, variant
 from .options import Options
 from .prior import StableDiffusionPrior
 from .text import NoTokenizer, PairReader, TextReader
@@ -79,10 +79,7 @@ def _reader(model: Path, encoder: str, kind: Any, dtype: torch.dtype, place: Pla
     folder = model / tokenizer(encoder)
     if not place.weights and not (folder / "tokenizer_config.json").is_file():
         return TextReader(NoTokenizer(), network)
-    try:
-        tokens = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
+    tokens = open_tokenizer(folder)
     words, known = len(tokens), int(network.config.vocab_size)
     if words > known:
         raise WeightsError(f"The tokenizer in {folder} has {words} tokens, its text encoder knows {known}.")

@@ -15,7 +15,8 @@ from referee.errors import OptionError
 
 from .clamp import clamp
 from .distillation import Distillation
-from .options import Options
+from .options import Options, put
+from .relatives import Text
 from .text import PairReader, TextReader, Told
 
 
@@ -72,29 +73,38 @@ class StableDiffusionPrior:
         return (cast(Tensor, mean).to(x.dtype) - shift) * scale
 
     def read(self, prompt: Prompt) -> Pull:
-        """Encode the prompt, put into the template, once; the pull is `Distillation`."""
+        """Encode the prompt, put into the template, and the texts beside it, once; the pull is `Distillation`."""
         options = self.options
-        told = options.template.replace("{prompt}", prompt.text)
+        told: dict[Text, str] = {"negative": options.negative, "prompt": put(prompt.text, options.template)}
+        if options.distil == "bridge":
+            told["source"] = put(prompt.text, options.source)
+        elif options.distil != "sds" and options.negative:
+            told["null"] = ""
         return Distillation(
             unet=self.unet,
-            text=self._embed(told),
+            text=self._embed(*told.values()),
             alphas_cumprod=self.scheduler.alphas_cumprod.to(self.unet.device, torch.float32),
             prediction=self.scheduler.config.prediction_type,
             guidance=options.cfg,
             t_min=options.t_min,
             t_max=options.t_max,
             factor=self.factor,
+            texts=tuple(told),
+            distil=options.distil,
+            since=options.distil_from,
+            share=options.negative_share,
         )
 
     @torch.no_grad()
     def sample(self, prompt: Prompt, height: int, width: int, generators: Sequence[Generator]) -> Image:
-        """Plain samples of the prompt as it stands (no template), one per CPU generator; diffusers' own loop.
+        """Plain samples of the prompt as it stands (no template), away from the negative text, one per CPU generator;
+        diffusers' own loop.
 
         Raises:
             OptionError: the size does not fit; see `latent_shape`.
         """
         self.latent_shape(height, width)
-        told, n = self._embed(prompt.text), len(generators)
+        told, n = self._embed(self.options.negative, prompt.text), len(generators)
         embeds = {"negative_prompt_embeds": told.hidden[:1].expand(n, -1, -1)}
         embeds["prompt_embeds"] = told.hidden[1:].expand(n, -1, -1)
         if told.pooled is not None:
@@ -112,9 +122,9 @@ class StableDiffusionPrior:
         )[0]
         return self.decode(latents.float())
 
-    def _embed(self, text: str) -> Told:
-        """The negative text and the text, on the UNet's device and in its dtype."""
-        return self.text([self.options.negative, text]).to(next(self.unet.parameters()))
+    def _embed(self, *texts: str) -> Told:
+        """The texts, on the UNet's device and in its dtype."""
+        return self.text(texts).to(next(self.unet.parameters()))
 
     @property
     def _scale(self) -> tuple[float, float]:

@@ -29,9 +29,10 @@ class Told:
         """On another's device, in its dtype."""
         return Told(self.hidden.to(like), None if self.pooled is None else self.pooled.to(like))
 
-    def rows(self, which: slice) -> Told:
-        """Some of the texts."""
-        return Told(self.hidden[which], None if self.pooled is None else self.pooled[which])
+    def rows(self, which: Sequence[int]) -> Told:
+        """Some of the texts, in that order."""
+        chosen = list(which)
+        return Told(self.hidden[chosen], None if self.pooled is None else self.pooled[chosen])
 
 
 class NoTokenizer:

@@ -66,7 +66,7 @@ def _atlas(draw: Generator, fine: bool) -> tuple[Tensor, Tensor]:
 
 
 def _nearly(true: Tensor, a: Tensor, b: Tensor, x: Tensor, y: Tensor, draw: Generator) -> list[Tensor]:
-    """Five fine fakes of the shapes ``a``: bitten, grown, pierced (a ring: filled in part), trimmed, halved with ``b``."""
+    """Five fine fakes of shapes ``a``: bitten, grown, pierced (rings: filled in part), trimmed, halved with ``b``."""
 
     def between(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(len(a), 1, 1, generator=draw)
@@ -78,15 +78,14 @@ def _nearly(true: Tensor, a: Tensor, b: Tensor, x: Tensor, y: Tensor, draw: Gene
     turn = between(0, 2 * math.pi)
     side = x * turn.cos() + y * turn.sin()
     shape, other = true[a], true[b]
-    hole = disc(between(0, 0.15), between(0.25, 0.4))
-    ring = (a == SHAPES.index("ring"))[:, None, None]
-    return [
-        torch.maximum(shape, -disc(between(0.55, 0.85), between(0.3, 0.45))),
-        torch.minimum(shape, disc(between(0.75, 0.95), between(0.3, 0.45))),
-        torch.where(ring, torch.minimum(shape, disc(between(0.25, 0.5), between(0.3, 0.45))), torch.maximum(shape, -hole)),
-        torch.maximum(shape, side - between(0.2, 0.45)),
-        torch.where(side + between(-0.15, 0.15) < 0, shape, other),
-    ]
+    pierced = torch.maximum(shape, -disc(between(0, 0.15), between(0.25, 0.4)))
+    bitten = torch.maximum(shape, -disc(between(0.55, 0.85), between(0.3, 0.45)))
+    grown = torch.minimum(shape, disc(between(0.75, 0.95), between(0.3, 0.45)))
+    filled = torch.minimum(shape, disc(between(0.25, 0.5), between(0.3, 0.45)))
+    holed = torch.where((a == SHAPES.index("ring"))[:, None, None], filled, pierced)
+    trimmed = torch.maximum(shape, side - between(0.2, 0.45))
+    halved = torch.where(side + between(-0.15, 0.15) < 0, shape, other)
+    return [bitten, grown, holed, trimmed, halved]
 
 
 def bend(scenes: world.Scenes, draw: Generator, fakes: float = 0.2, fine: bool = False) -> tuple[Tensor, Tensor]:
