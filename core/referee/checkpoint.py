@@ -4,9 +4,9 @@
     checkpoint-frame-STEP.png    the film's frames so far, each written once
     .lock                        held by the process that is at work on the run
 
-A checkpoint speaks for the first ``step`` rows of metrics.jsonl, which are on the disk before it is. It is written whole
-(to a temporary name, then renamed), so that whatever stops a run leaves this one or the one before. Like all of a
-run it may come from a stranger: nothing in it is unpickled, and it is checked before it is used.
+A checkpoint speaks for the first ``step`` rows of metrics.jsonl, which are on the disk before it is. It is written
+whole (to a temporary name, then renamed), so that whatever stops a run leaves this one or the one before. Like all of
+a run it may come from a stranger: nothing in it is unpickled, and it is checked before it is used.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def read_rows(folder: Path, count: int) -> list[dict[str, Any]]:
         RunError: there are fewer.
     """
     path = folder / METRICS
-    lines = read_plain(path, MAX_CHECKPOINT).split(b"\n")[:count] if count else []
+    lines = read_plain(path, MAX_CHECKPOINT).splitlines()[:count] if count else []
     try:
         rows = [json.loads(line) for line in lines]
         if [row["step"] for row in rows] != list(range(count)):
@@ -188,7 +188,7 @@ def tidy(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, which must be there, against other processes. The system lets go of it if this one is killed.
+    """Hold a run's folder, which must be there, against other processes. If this one is killed, the system lets go.
 
     Raises:
         OutputError: another process is at work on it, or nothing can be written there.

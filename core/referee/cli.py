@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Pictures by model inversion: a latent is optimised until frozen referees agree that it matches the prompt.",
     epilog='Example: referee generate "a red circle and a blue striped square" --referee blip2 --referee clip\n\n'
-    "Exit codes: 0 done; 1 failed on the way (what is kept is said), a bug, or `referee doctor` found something broken; "
+    "Exit codes: 0 done; 1 failed on the way (what is kept is said), a bug, or `referee doctor` found a fault; "
     "2 refused, and nothing was written; 130 stopped by Ctrl-C, 143 by SIGTERM: the best pictures so far were written, "
     "and `referee resume` goes on.",
     no_args_is_help=True,

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from referee import balance
 from referee.contract import Augmentation, Balancer, Image, Latent, Memory, Prior, Progress, Prompt, Pull
-from referee.errors import OptionError
+from referee.errors import OptionError, blamed
 from referee.panel import Panel, Seat, Space, check, shaped
 from referee.randomness import generators, normal
 from referee.rules import Rules
@@ -170,8 +170,8 @@ def invert(
         norms, sat_out = {name: balance.lengths(g).float() for name, g in heard.rows.items()}, heard.sat_out
         if pull is not None:
             norms["prior"], sat_out["prior"] = balance.lengths(pull).float(), prior_out
-        after = partial(_after, k, z, ema, optimiser, panel)
-        yield Step(k, rules.steps, z.detach().clone(), image, heard.losses, norms, agreed, sat_out, cosines, maps, after)
+        here = partial(_after, k, z, ema, optimiser, panel)
+        yield Step(k, rules.steps, z.detach().clone(), image, heard.losses, norms, agreed, sat_out, cosines, maps, here)
 
 
 def _begin(seeds: Sequence[int], shape: tuple[int, int, int], rules: Rules, state: State | None) -> State:
@@ -198,7 +198,8 @@ def _pull(
 ) -> tuple[Latent | None, Bool[Tensor, "n"]]:
     if pull_of is None:
         return None, torch.zeros(len(z), dtype=torch.bool)
-    pull = pull_of(z.detach(), progress, generators(seeds, progress.k, "prior"))
+    with blamed("prior", progress.k):
+        pull = pull_of(z.detach(), progress, generators(seeds, progress.k, "prior"))
     return _usable(weight * shaped("prior", pull, z))
 
 

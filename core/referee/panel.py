@@ -31,7 +31,7 @@ from referee.contract import (
     Remembering,
     Views,
 )  # fmt: skip
-from referee.errors import OptionError, PluginError
+from referee.errors import OptionError, PluginError, blamed
 from referee.gradients import ViewPlan, referee_gradient, through_decoder
 from referee.rules import Rules
 from referee.schedules import Schedule, constant
@@ -140,9 +140,10 @@ class Panel:
             own = self.augmentation if seat.augmentation == "shared" else seat.augmentation
             count = (seat.views or self.rules.views) if own else 1
             plan = ViewPlan(self.seeds, k, count, self.rules.micro_batch, own)
-            losses[seat.name], g = referee_gradient(
-                self.losses_of[seat.name], seat.referee.input_size, x, x, plan, keep_graph=True, name=seat.name
-            )
+            with blamed(seat.name, k):
+                losses[seat.name], g = referee_gradient(
+                    self.losses_of[seat.name], seat.referee.input_size, x, x, plan, keep_graph=True, name=seat.name
+                )
             self.maps[seat.name] = g.abs().sum(1)
             fresh[seat.name] = g if self.space == "image" else through_decoder(x, z, g, keep_graph=not last)
             if seat.every > 1 and seat.between == "reuse":

@@ -35,7 +35,9 @@ def resume(
         int | None,
         typer.Option("--micro-batch", metavar="B", help="Views scored at once. [dim]default: as it was[/dim]"),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="A torch device. [dim]default: as it was[/dim]")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="A torch device. [dim]default: as it was[/dim]")
+    ] = None,
     checkpoint_every: CheckpointEvery = None,
     preview_every: PreviewEvery = None,
     animation: AnimationOption = "none",
@@ -78,8 +80,13 @@ def changes(then: About, now: Mapping[str, Any], *, moved: bool = False) -> list
         now: the table [run] that it would write today.
         moved: the device was chosen anew, so that a change of it is none.
     """
-    parts = {part["name"]: f"{part['distribution']} {part['version']}".strip() for part in now.get("parts", ())}
-    before = {part.name: f"{part.distribution} {part.version}".strip() for part in then.parts}
+    from referee.run import Origin
+
+    origins = [Origin.model_validate(part) for part in now.get("parts", ())]
+    before, parts = (
+        {f"{part.kind} {part.name}": f"{part.distribution} {part.version}".strip() for part in some}
+        for some in (then.parts, origins)
+    )
     tables: list[tuple[str, Mapping[str, str], Mapping[str, str]]] = [
         ("", then.libraries, now["libraries"]), ("plug-in of ", before, parts),
         ("weights ", then.weights, now.get("weights", {})),
@@ -115,7 +122,7 @@ def _go_on(found: Run, settings: Settings, registry: Registry, watch: Watch, *, 
     changed = changes(found.about, description["run"], moved=moved)
     if changed and not force:
         raise RunError(
-            f"{found.folder} would not go on as it began: {'; '.join(changed)}. Put that back as it was, or add --force."
+            f"{found.folder} would not go on as it began: {'; '.join(changed)}. Put that back, or add --force."
         )
     from referee.checkpoint import fingerprint, read, read_rows
     from referee.running import Job, play

@@ -10,6 +10,7 @@ what was kept.
 
 from __future__ import annotations
 
+import logging
 import shlex
 import signal
 import sys
@@ -39,6 +40,8 @@ from referee.watch import Keeper, Watch
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LOG = logging.getLogger("referee")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +189,16 @@ def _named(error: BaseException) -> BaseException:
     """A plug-in that ends the process is a plug-in that failed; anything else is what it is."""
     if not isinstance(error, SystemExit):
         return error
-    whose = blame(error) or "No plug-in is known for it."
-    return PluginError(f"A part called sys.exit({error.code!r}) while the run was played. {whose}")
+    return PluginError(f"A part called sys.exit({error.code!r}) while the run was played. {blame(error)}".strip())
 
 
 def _failed(folder: Path, error: BaseException, checkpoints: Checkpoints) -> int:
     """Keep what can be kept, and say what happened; gives the exit code."""
     if isinstance(error, RefereeError):
+        LOG.debug("what it came of:", exc_info=error)
         print(f"referee: {error}", file=sys.stderr)
+        if error.__cause__ is not None and (said := blame(error)) and said not in str(error):
+            print(f"referee: {said}", file=sys.stderr)
     else:
         say_crash(error)
     with suppress(RefereeError):  # the disk is full: the checkpoint before is there
@@ -219,7 +224,7 @@ class _Stop:
 
 @contextmanager
 def _stoppable() -> Iterator[_Stop]:
-    """SIGTERM, and SIGHUP where a lost terminal sends it, stop a run as Ctrl-C does; not if somebody else wants them."""
+    """SIGTERM, and SIGHUP of a terminal that is lost, stop a run as Ctrl-C does; not if somebody else wants them."""
     stop, main = _Stop(), threading.current_thread() is threading.main_thread()
     names = [name for name in ("SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
     taken = [n for n in (getattr(signal, name) for name in names) if signal.getsignal(n) is signal.SIG_DFL]
