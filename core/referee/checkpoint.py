@@ -34,7 +34,7 @@ from referee.play import Standing
 from referee.record import write_whole
 from referee.run import open_picture, read_plain
 from referee.settings import Settings
-from referee.state import State
+from referee.state import State, packed, unpacked
 
 LOG = logging.getLogger("referee")
 NAME, METRICS, LOCK = "checkpoint.safetensors", "metrics.jsonl", ".lock"
@@ -119,7 +119,7 @@ def encode(standing: Standing, settings: str) -> bytes:
     """A checkpoint as safetensors, without frames."""
     assert standing.state is not None
     tensors = {f"state/{name}": t for name, t in standing.state.to_tensors().items()}
-    tensors |= {f"map/{name}": t for name, t in standing.maps.items()}
+    tensors |= packed("map", standing.maps)
     if standing.best is not None and standing.least is not None:
         tensors |= {"best": standing.best, "least": standing.least}
     alone = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}  # safetensors shares no memory
@@ -227,8 +227,7 @@ def _standing(tensors: Mapping[str, Tensor], seeds: int) -> Standing:
         raise ValueError(f"it does not hold the latents of {seeds} pictures")
     if best is not None and least is not None and (best.shape != state.z.shape or least.shape != (seeds,)):
         raise ValueError("its best latents are of another shape")
-    maps = {name[4:]: t for name, t in tensors.items() if name.startswith("map/")}
-    return Standing(state, best, least, maps)
+    return Standing(state, best, least, unpacked("map", tensors))
 
 
 def _stacked(pictures: Sequence[Image.Image]) -> bytes:
@@ -248,6 +247,7 @@ def _frames(folder: Path, k: int, seeds: int) -> dict[int, list[Image.Image]]:
         number = path.stem.rpartition("-")[2]
         if number.isascii() and number.isdigit() and len(number) < 10 and int(number) < k:
             sheet = open_picture(path, "PNG", MAX_FRAME)
-            high = sheet.height // seeds
+            if not (high := sheet.height // seeds):
+                raise RunError(f"{path} is {sheet.height} pixels high: not {seeds} pictures.")
             frames[int(number)] = [sheet.crop((0, i * high, sheet.width, (i + 1) * high)) for i in range(seeds)]
     return dict(sorted(frames.items()))

@@ -212,7 +212,8 @@ def _optimiser(z: Latent, rules: Rules, moments: Mapping[str, Tensor]) -> torch.
     adam = rules.update == "adam"
     made = torch.optim.Adam([z], lr=1.0, weight_decay=rules.weight_decay) if adam else torch.optim.SGD([z], lr=1.0)
     if moments:
-        made.load_state_dict({**made.state_dict(), "state": {0: dict(moments)}})  # copies them, to z's device
+        own = {name: t.clone() for name, t in moments.items()}  # torch copies some of them, and not Adam's count
+        made.load_state_dict({**made.state_dict(), "state": {0: own}})  # to z's device
     return made
 
 

@@ -68,7 +68,7 @@ def begin(job: Job) -> None:
     folder = job.folder
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         with locked(folder):
             if (folder / "run.toml").exists():  # since the folder was chosen
                 raise OutputError(f"{folder} holds another run. Choose another --out.")
@@ -77,8 +77,6 @@ def begin(job: Job) -> None:
             except BaseException:
                 _undo(folder)
                 raise
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.") from error
     finally:
         with suppress(OSError):  # where something was written, it stays
             for path in missing:
@@ -100,7 +98,7 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
     keeper.frames |= {k: list(pictures) for k, pictures in found.frames.items()}
     settings = fingerprint(job.prompt.text, job.settings)
     checkpoints = Checkpoints(folder, settings, keeper.frames, job.watch.checkpoint_every)
-    checkpoints.written = found.k
+    checkpoints.written, checkpoints.last = found.k, found.standing if found.k else None
     with _stoppable() as stop:
         try:
             result = _drain(job, found, history, keeper, checkpoints)
@@ -174,6 +172,13 @@ def write(
 
         write_report(page, [open_run(folder)])
     watch.tell(folder, result, page, console)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror or error}.") from error
 
 
 def _undo(folder: Path) -> None:

@@ -60,8 +60,10 @@ class State:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """As one flat table, which safetensors can hold."""
-        tables = {f"{table}/{name}": t for table in TABLES for name, t in getattr(self, table).items()}
-        return {"k": torch.tensor(self.k), "z": self.z, "ema": self.ema, **tables}
+        found = {"k": torch.tensor(self.k), "z": self.z, "ema": self.ema}
+        for table in TABLES:
+            found |= packed(table, getattr(self, table))
+        return found
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> State:
@@ -77,9 +79,20 @@ class State:
         """
         if missing := {"k", "z", "ema"} - set(tensors):
             raise OptionError(f"The state has no '{min(missing)}'.")
-        tables: dict[str, dict[str, Tensor]] = {table: {} for table in TABLES}
-        for key, tensor in tensors.items():
-            table, slash, name = key.partition("/")
-            if slash and table in tables:
-                tables[table][name] = tensor
-        return cls(int(tensors["k"]), tensors["z"], tensors["ema"], **tables)
+        tables = [unpacked(table, tensors) for table in TABLES]
+        return cls(int(tensors["k"]), tensors["z"], tensors["ema"], *tables)
+
+
+def packed(table: str, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A table's entries for a file that keeps no order: numbered, as who comes first may show.
+
+    >>> list(packed("maps", {"clip": torch.zeros(1), "blip2": torch.zeros(1)}))
+    ['maps/000/clip', 'maps/001/blip2']
+    """
+    return {f"{table}/{i:03}/{name}": t for i, (name, t) in enumerate(entries.items())}
+
+
+def unpacked(table: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One table's entries, in the order that `packed` found them in."""
+    head = f"{table}/"
+    return {key.removeprefix(head).partition("/")[2]: tensors[key] for key in sorted(tensors) if key.startswith(head)}

@@ -281,7 +281,9 @@ def test_a_signal_leaves_the_best_picture_and_a_checkpoint(
 ) -> None:
     before = [signal.getsignal(getattr(signal, s)) for s in ("SIGTERM", "SIGHUP")]
     desk.at(8, f"os.kill(os.getpid(), signal.{name})\nimport time; time.sleep(5)")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     answer = desk(*RUN, "--no-report", "--checkpoint-every", "0")
+    signal.signal(signal.SIGINT, handler)
     assert answer.code == code, answer.err
     assert "Stopped after 9 steps; this is the best picture so far." in answer.out
     assert "To go on: referee resume out" in answer.out
@@ -344,8 +346,10 @@ def test_a_full_disk(desk: Desk, unbroken: dict[str, bytes], every: str, kept: i
 def test_a_disk_on_which_no_checkpoint_fits(desk: Desk, unbroken: dict[str, bytes]) -> None:
     """Refused by the kernel in the middle of a write: a limit on the size of a file."""
 
+    most = max(len(unbroken["run.toml"]) + 200, 3000)
+
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
 
     assert desk.child(*RUN, *FEW, "--checkpoint-every", "4", before=limit) == 1
     assert not (desk.out / NAME).exists()
