@@ -477,7 +477,7 @@ def test_as_a_process(desk: Desk) -> None:
         while process.poll() is None and not (steps.is_file() and len(steps.read_text().split()) > 3):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "this is the best picture so far" in out
     assert (desk.folder / "out" / "picture-0.png").is_file()

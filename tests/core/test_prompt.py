@@ -32,6 +32,17 @@ def test_what_could_not_be_written_down_is_refused(text: str) -> None:
         Prompt(text)
 
 
+def test_phrases_and_relations_come_along_as_data() -> None:
+    given_ = Prompt("both", ("a red  dog", "a car"), (("a red dog", "left of", " a car"),))
+    assert given_.phrases == ("a red dog", "a car")
+    assert given_.relations == (("a red dog", "left of", "a car"),)
+    assert Prompt("both").phrases == Prompt("both").relations == ()
+    with pytest.raises(PromptError, match="The prompt is empty"):
+        Prompt("both", phrases=("a dog", " "))
+    with pytest.raises(PromptError, match=r"\(phrase, relation, phrase\), not \('a dog', 'a car'\)"):
+        Prompt("both", relations=(("a dog", "a car"),))  # type: ignore[arg-type]
+
+
 @given(st.text())
 def test_any_text_is_a_prompt_or_a_prompt_error(text: str) -> None:
     try:

@@ -16,16 +16,17 @@ import torch
 import referee_pocket
 from referee import zoos
 from referee.errors import PromptError, WeightsError
+from referee.hooks import Place
 from referee.plugins import discover
 from referee.record import hashes
 from referee.settings import build
 from referee.testing import check_prior, check_referee, check_zoo
 from referee_pocket import WEIGHTS, checkpoints, world
 from referee_pocket.judge import NONE, Found, Judge, verdict
-from referee_pocket.train import blip2, clip, judge, loop, vae
+from referee_pocket.train import blip2, clip, detector, judge, loop, vae, vqa
 from referee_pocket.train.data import augmented, moved, swap
 from referee_pocket.train.text_tower import to_clip_text_model
-from referee_pocket.train.tokens import bert_tokenizer, clip_tokenizer
+from referee_pocket.train.tokens import bert_tokenizer, clip_tokenizer, question_tokenizer
 from referee_pocket.words import (
     HELD_SINGLES,
     MAX_WORDS,
@@ -134,7 +135,7 @@ def test_words_out_of_grammar_cannot_be_judged(text):
 
 
 def test_every_word_is_one_token():
-    for tokenizer in (clip_tokenizer(), bert_tokenizer()):
+    for tokenizer in (clip_tokenizer(), bert_tokenizer(), question_tokenizer()):
         for word in VOCABULARY:
             assert len(tokenizer.tokenize(word)) == 1, word
         ids = [tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)[0]) for word in VOCABULARY]
@@ -329,6 +330,68 @@ def test_blip2_tells_right_from_wrong_binding(autoencoder):
             assert found[f"{kind}/{loss}_swapped"] >= 0.97, (kind, loss, found)
 
 
+def test_the_vqa_tells_right_from_swapped_attributes(autoencoder):
+    from referee_grounding_vqa.vqa import Vqa
+
+    found = vqa.measure(Vqa.load(WEIGHTS / "vqa"), autoencoder)
+    assert all(found[f"{kind}/right_over_swapped"] >= 0.95 for kind in ("clean", "augmented")), found
+
+
+def test_the_detector_knows_where_things_are(autoencoder):
+    from referee_grounding_vqa.detector import Detector
+
+    found = detector.measure(Detector.load(WEIGHTS / "detector"), autoencoder)
+    for kind in ("clean", "augmented", "recoded"):
+        assert found[f"{kind}/centre_error_median_px"] <= 4, found
+        assert found[f"{kind}/relation_right"] >= 0.95, found
+
+
+def test_transformers_own_classes_open_the_grounding_folders():
+    from transformers import AutoTokenizer, BlipForQuestionAnswering, Owlv2ForObjectDetection
+
+    for kind, part in ((BlipForQuestionAnswering, "vqa"), (Owlv2ForObjectDetection, "detector")):
+        _, report = kind.from_pretrained(WEIGHTS / part, output_loading_info=True)
+        assert not report["missing_keys"], part
+        ids = AutoTokenizer.from_pretrained(WEIGHTS / part)("a red striped circle").input_ids
+        assert len(ids) == 6, part
+    assert sum(p.stat().st_size for part in ("vqa", "detector") for p in (WEIGHTS / part).iterdir()) <= 6e6
+
+
+def beside(axis: int, shift: float) -> torch.Tensor:
+    """24 backgrounds with a blue square in the middle and a red circle that many pixels from it."""
+    scenes = world.sample(24, generator(11), count=2)
+    scenes.colour[:, :2], scenes.shape[:, :2] = torch.tensor([0, 2]), torch.tensor([0, 1])
+    scenes.texture[:] = 0
+    scenes.radius[:] = 10
+    scenes.centre[:, :2] = 32.0
+    scenes.centre[:, 0, axis] += shift
+    return world.render(scenes)
+
+
+@pytest.mark.parametrize(("relation", "axis", "way"), [(0, 0, -1), (1, 0, 1), (2, 1, -1), (3, 1, 1)])
+def test_the_hinge_moves_a_thing_to_the_right_side(relation, axis, way):
+    from referee.contract import Prompt
+    from referee.gradients import resize
+    from referee_grounding_vqa import Options
+    from referee_grounding_vqa.detector import Detector
+    from referee_grounding_vqa.referee import GroundingVqaReferee
+
+    options = Options(attributes=0, margin=0.5)
+    referee = GroundingVqaReferee(None, Detector.load(WEIGHTS / "detector"), options, Place())
+    loss = referee.read(Prompt(f"a red circle {RELATIONS[relation]} a blue square"))
+    values = []
+    for shift in (-20, -16, -12, 12, 16, 20):
+        x = beside(axis, way * shift)
+        other = resize(resize(x, 96), 64)  # through another size, which turns nothing over
+        values.append(torch.stack([loss(x), loss(other)]).mean(1))
+    assert (torch.stack(values).diff(dim=0) < 0).all(), values
+    assert (values[0] > values[-1] + 0.4).all()
+    x = beside(axis, way * -14).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(x).sum(), x)
+    step = beside(axis, way * -12) - x.detach()  # two pixels the right way
+    assert ((gradient * step).sum((1, 2, 3)) < 0).float().mean() >= 0.9
+
+
 def test_clip_finds_the_caption_among_a_hundred(tmp_path):
     metrics = json.loads((WEIGHTS / "metrics.json").read_text())
     assert metrics["clip"]["retrieval_of_100"] > 0.5  # chance is .01
@@ -352,7 +415,7 @@ PARTS = {"clip": check_referee, "blip2": check_referee, "stable-diffusion": chec
 def test_its_parts_pass_the_checks_of_their_kind(name):
     registry = discover()
     kind = "prior" if name == "stable-diffusion" else "referee"
-    options = registry.find("zoo", "pocket").checkpoints[name]
+    options = zoos.options_of(checkpoints(), name)
     assert {outcome.status for outcome in PARTS[name](registry.find(kind, name), options)} == {"ok"}
 
 

@@ -14,7 +14,7 @@ from referee.randomness import generator
 from referee_pocket.evidence import METHODS, Scorer, draw
 from referee_pocket.words import prompts
 
-SHORT = {"rules": {"steps": 24, "tail": 2, "views": 6, "restart_from": 10, "restart_every": 8}}
+SHORT = {"rules": {"steps": 24, "tail": 2, "views": 6, "noise": 0.03, "restart_every": 0}}
 PROMPT = "a red circle and a blue striped square"
 
 

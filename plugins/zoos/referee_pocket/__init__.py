@@ -23,8 +23,15 @@ MANIFEST = "manifest.json"
 PRESETS = {path.stem: path.read_text(encoding="utf-8") for path in (HERE / "presets").glob("*.toml")}
 
 
-ROLES = {"blip2": "blip2", "clip": "clip", "prior": "stable-diffusion", "judge": ""}
-"""Folders of the weights, and the parts that they are for; no plug-in of a run reads the judge's."""
+ROLES = {
+    "blip2": ("blip2", "model"),
+    "clip": ("clip", "model"),
+    "prior": ("stable-diffusion", "model"),
+    "vqa": ("grounding-vqa", "vqa"),
+    "detector": ("grounding-vqa", "detector"),
+    "judge": ("", ""),
+}
+"""Folders of the weights, with the part and the option that they are for; no plug-in of a run reads the judge's."""
 MEND = "Install the package again: pip install --force-reinstall vlm-referee"
 
 
@@ -40,16 +47,18 @@ def checkpoints() -> tuple[Checkpoint, ...]:
         WeightsError: the manifest is cut short.
     """
     listed = _manifest()
+    there = {file.name.partition("/")[0] for file in listed}
     return tuple(
         Checkpoint(
             role,
             WEIGHTS,
             (ZooFile(MANIFEST), *(file for file in listed if file.name.startswith(f"{role}/"))),
-            options={part: {"model": str(WEIGHTS / role)}} if part else {},
+            options={part: {option: str(WEIGHTS / role)}} if part else {},
             licence="MIT",
             mend=MEND,
         )
-        for role, part in ROLES.items()
+        for role, (part, option) in ROLES.items()
+        if not there or role in there  # a manifest without it is of a zoo that never had it
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m referee_pocket.train all|vae|clip|prior|blip2|judge``: rebuild the weights from seeds.
+"""``python -m referee_pocket.train all|vae|clip|prior|blip2|judge|vqa|detector``: rebuild the weights from seeds.
 
 Each part is one process's work; ``all`` runs two side by side where they do not wait for each other, one thread each,
 which two cores like better than one process with two threads. Stop it when you like: it goes on from its last minute.
@@ -17,7 +17,7 @@ import typer
 
 from referee_pocket import MANIFEST, WEIGHTS
 
-PARTS = ("vae", "clip", "prior", "blip2", "judge")
+PARTS = ("vae", "clip", "prior", "blip2", "judge", "vqa", "detector")
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -58,7 +58,8 @@ def one(part: str, out: Path, work: Path, threads: int) -> None:
 
 
 def everything(out: Path, work: Path, threads: int) -> None:
-    """The trainings in two lanes: the prior needs VAE and CLIP, BLIP-2 from its second stage on the VAE."""
+    """The trainings in two lanes: the prior needs VAE and CLIP, BLIP-2 from its second stage on the VAE, BLIP-VQA
+    BLIP-2's eyes."""
     work.mkdir(parents=True, exist_ok=True)
 
     def start(part: str) -> subprocess.Popen[bytes]:
@@ -76,6 +77,7 @@ def everything(out: Path, work: Path, threads: int) -> None:
     blip2 = start("blip2")
     wait(start("prior"))
     wait(start("judge"), blip2)
+    wait(start("vqa"), start("detector"))
     collect(out, work)
     pack(out)
 

@@ -38,6 +38,22 @@ CARDS: dict[str, tuple[str, str, str, str]] = {
         "Taught to see (cell by cell), to read (matching, captions, contrast), to bind (exchanged attributes refused). "
         "Near chance on relations, as the large one is.",
     ),
+    "vqa": (
+        "vqa",
+        "Pocket BLIP-VQA",
+        "transformers `BlipForQuestionAnswering`. `referee_grounding_vqa.vqa.Vqa.load(folder)`; the transformers class "
+        "opens the folder too. Questions open with [ENC] and are never padded.",
+        "Taught to say yes or no to phrases (`a red striped circle?`), true ones and near misses, of augmented, bent "
+        "and re-coded scenes, with the pocket BLIP-2's vision tower to start from. A phrase without a texture means a "
+        "plain thing. Says nothing about where things are.",
+    ),
+    "detector": (
+        "detector",
+        "Pocket OWLv2",
+        "transformers `Owlv2ForObjectDetection`. `referee_grounding_vqa.detector.Detector.load(folder)`; the "
+        "transformers class opens the folder too. Its objectness head was not trained.",
+        "Taught at every patch that a thing covers: the thing's phrase among all phrases of a batch, and its box.",
+    ),
     "judge": (
         "judge",
         "Pocket judge",

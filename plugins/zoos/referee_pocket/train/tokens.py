@@ -56,6 +56,15 @@ def bert_tokenizer() -> BertTokenizer:
     return BertTokenizer(vocab=vocabulary, bos_token="[DEC]", model_max_length=CONTEXT)
 
 
+def question_tokenizer() -> BertTokenizer:
+    """WordPiece with what BLIP's question answering needs: the question mark, the two answers, [DEC] and [ENC]."""
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*marks, *VOCABULARY, "?", "yes", "no", "[DEC]", "[ENC]"]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    extra = ["[DEC]", "[ENC]"]
+    return BertTokenizer(vocab=vocabulary, additional_special_tokens=extra, model_max_length=CONTEXT)
+
+
 def save_bert(folder: Path) -> None:
     """Write the BERT tokenizer, with the plain word list beside it for tools that want one."""
     tokenizer = bert_tokenizer()
