@@ -110,8 +110,9 @@ class Checkpoints:
 
 
 def fingerprint(prompt: str, settings: Settings) -> str:
-    """A sum over all that decides what a run draws: everything but the device and the micro-batch."""
-    said = settings.model_dump(mode="json", exclude={"device": True, "rules": {"micro_batch"}}, exclude_none=True)
+    """A sum over all that decides what a run draws: everything but device, micro-batch and patience."""
+    aside: dict[str, Any] = {"device": True, "rules": {"micro_batch"}, "referees": {"__all__": {"timeout"}}}
+    said = settings.model_dump(mode="json", exclude=aside, exclude_defaults=True)  # a version's new settings count not
     return sha256(json.dumps([prompt, said], sort_keys=True).encode()).hexdigest()
 
 
@@ -123,7 +124,7 @@ def encode(standing: Standing, settings: str) -> bytes:
     if standing.best is not None and standing.least is not None:
         tensors |= {"best": standing.best, "least": standing.least}
     alone = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}  # safetensors shares no memory
-    about = {"format": FORMAT, "step": str(standing.state.k), "settings": settings}
+    about = {"format": FORMAT, "step": str(standing.state.k), "settings": settings, "sum": _sum(alone)}
     return bytes(safetensors.torch.save(alone, about))
 
 
@@ -146,6 +147,8 @@ def read(folder: Path, settings: str, seeds: int) -> Checkpoint:
         about = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
         if about["format"] != FORMAT:
             raise ValueError(f"it says that it is '{about['format']}', not '{FORMAT}'")
+        if about["sum"] != _sum(tensors):
+            raise ValueError("it is damaged: its sum is another")
         standing = _standing(tensors, seeds)
     except Exception as error:  # for a stranger's file a decoder may raise anything
         raise RunError(f"{path} cannot be gone on from: {error}. {MEND}") from error
@@ -220,11 +223,15 @@ def _append(path: Path, text: str, *, sync: bool = False) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
+def _sum(tensors: Mapping[str, Tensor]) -> str:
+    return sha256(safetensors.torch.save(dict(tensors))).hexdigest()
+
+
 def _standing(tensors: Mapping[str, Tensor], seeds: int) -> Standing:
     state = State.from_tensors({name[6:]: t for name, t in tensors.items() if name.startswith("state/")})
     best, least = tensors.get("best"), tensors.get("least")
-    if state.z.ndim != 4 or len(state.z) != seeds or (best is None) != (least is None):
-        raise ValueError(f"it does not hold the latents of {seeds} pictures")
+    if state.k < 1 or state.z.ndim != 4 or len(state.z) != seeds or (best is None) != (least is None):
+        raise ValueError(f"it does not hold the latents of {seeds} pictures after a step")
     if best is not None and least is not None and (best.shape != state.z.shape or least.shape != (seeds,)):
         raise ValueError("its best latents are of another shape")
     return Standing(state, best, least, unpacked("map", tensors))

@@ -170,6 +170,7 @@ def invert(
         norms, sat_out = {name: balance.lengths(g).float() for name, g in heard.rows.items()}, heard.sat_out
         if pull is not None:
             norms["prior"], sat_out["prior"] = balance.lengths(pull).float(), prior_out
+        memory |= {name: t.contiguous() for name, t in memory.items()}  # as read from a file: layout decides rounding
         here = partial(_after, k, z, ema, optimiser, panel)
         yield Step(k, rules.steps, z.detach().clone(), image, heard.losses, norms, agreed, sat_out, cosines, maps, here)
 
@@ -185,12 +186,11 @@ def _begin(seeds: Sequence[int], shape: tuple[int, int, int], rules: Rules, stat
 
 def _after(k: int, z: Latent, ema: Latent, optimiser: torch.optim.Optimizer, panel: Panel) -> State:
     moments = {name: t for name, t in optimiser.state.get(z, {}).items() if isinstance(t, Tensor)}
-    z, moments = z.detach().clone(), {name: t.clone() for name, t in moments.items()}
-    return State(k + 1, z, ema.clone(), moments, dict(panel.memory), dict(panel.maps))
+    return State(k + 1, z.detach().clone(), ema.clone(), _copies(moments), _copies(panel.memory), dict(panel.maps))
 
 
-def _copies(table: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
-    return {name: t.to(device, copy=True) for name, t in table.items()}
+def _copies(table: Mapping[str, Tensor], device: torch.device | str | None = None) -> dict[str, Tensor]:
+    return {name: t.detach().to(device=device, copy=True) for name, t in table.items()}
 
 
 def _pull(
@@ -212,8 +212,8 @@ def _optimiser(z: Latent, rules: Rules, moments: Mapping[str, Tensor]) -> torch.
     adam = rules.update == "adam"
     made = torch.optim.Adam([z], lr=1.0, weight_decay=rules.weight_decay) if adam else torch.optim.SGD([z], lr=1.0)
     if moments:
-        own = {name: t.clone() for name, t in moments.items()}  # torch copies some of them, and not Adam's count
-        made.load_state_dict({**made.state_dict(), "state": {0: own}})  # to z's device
+        # Copies, as torch makes some of them, and not of Adam's count; it brings them to z's device.
+        made.load_state_dict({**made.state_dict(), "state": {0: _copies(moments)}})
     return made
 
 

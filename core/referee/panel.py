@@ -35,6 +35,7 @@ from referee.errors import OptionError, PluginError, blamed
 from referee.gradients import ViewPlan, referee_gradient, through_decoder
 from referee.rules import Rules
 from referee.schedules import Schedule, constant
+from referee.timeout import limited
 
 PerSample = Float[Tensor, "n"]
 Space = Literal["latent", "image"]
@@ -59,6 +60,7 @@ class Seat:
         margin: of a negative referee, in its loss's unit; None for its loss on a plain grey picture.
         every: it is asked at each such step, counted from the first after ``start``.
         between: what its last gradient does at the other steps: goes on playing ("reuse") or not ("leave").
+        timeout: seconds within which it must answer at a step: see `referee.timeout`; None for no end.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Seat:
     margin: float | None = None
     every: int = 1
     between: Literal["reuse", "leave"] = "reuse"
+    timeout: float | None = None
 
     def weight_at(self, k: int, steps: int) -> float:
         """Its weight at a step, 0 outside its time."""
@@ -140,7 +143,7 @@ class Panel:
             own = self.augmentation if seat.augmentation == "shared" else seat.augmentation
             count = (seat.views or self.rules.views) if own else 1
             plan = ViewPlan(self.seeds, k, count, self.rules.micro_batch, own)
-            with blamed(seat.name, k):
+            with blamed(seat.name, k), limited(seat.timeout):
                 losses[seat.name], g = referee_gradient(
                     self.losses_of[seat.name], seat.referee.input_size, x, x, plan, keep_graph=True, name=seat.name
                 )

@@ -60,16 +60,16 @@ def resume(
     found = open_run(run)
     if found.about.command != "generate":
         raise RunError(f"{run} is a plain sample, which has no steps to go on with.")
-    if found.complete:
-        from referee.checkpoint import clear
+    from referee.checkpoint import clear, locked
 
-        clear(run)  # whatever was left if it was cut off at its very end
-        return _finished(found, watch)
-    settings = _chosen(found.settings, micro_batch, device)
-    from referee.checkpoint import locked
-
-    with locked(run):
-        return _go_on(open_run(run), settings, registry, watch, force=force, moved=device is not None)
+    if not found.complete:
+        settings = _chosen(found.settings, micro_batch, device)
+        with locked(run):
+            found = open_run(run)  # another process may have finished it meanwhile
+            if not found.complete:
+                return _go_on(found, settings, registry, watch, force=force, moved=device is not None)
+    clear(run)  # whatever was left if it was cut off at its very end
+    return _finished(found, watch)
 
 
 def changes(then: About, now: Mapping[str, Any], *, moved: bool = False) -> list[str]:

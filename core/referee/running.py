@@ -92,6 +92,8 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
     """
     folder, steps = job.folder, job.parts.rules.steps
     tidy(folder)
+    if not found.k:
+        clear(folder)  # frames without a checkpoint, which somebody removed
     record.write_run(folder, {**job.description, "run": {**job.description["run"], "unfinished": True}})
     record.write_metrics(folder, history)
     keeper = Keeper(folder, steps, len(job.settings.seeds), job.watch)
@@ -106,6 +108,8 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
                 checkpoints.write()
             write(folder, result, job.description, keeper, job.watch, job.console)
         except KeyboardInterrupt:  # before the first step, or for the second time
+            with suppress(OutputError):  # the disk is full: the checkpoint before is there
+                checkpoints.write()
             raise typer.Exit(stop.code) from None
         except (Exception, SystemExit) as error:
             named = _named(error)

@@ -84,12 +84,12 @@ class State:
 
 
 def packed(table: str, entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A table's entries for a file that keeps no order: numbered, as who comes first may show.
+    """A table's entries for a file that keeps no order: numbered, as who comes first may show; and contiguous.
 
     >>> list(packed("maps", {"clip": torch.zeros(1), "blip2": torch.zeros(1)}))
     ['maps/000/clip', 'maps/001/blip2']
     """
-    return {f"{table}/{i:03}/{name}": t for i, (name, t) in enumerate(entries.items())}
+    return {f"{table}/{i:03}/{name}": t.contiguous() for i, (name, t) in enumerate(entries.items())}
 
 
 def unpacked(table: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import filelock
@@ -20,15 +22,22 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as fuzz
+from hypothesis import strategies as st
 from PIL import Image
 
-from referee import checkpoint
-from referee.checkpoint import FRAME, NAME, Checkpoints, fingerprint
+from referee import checkpoint, timeout
+from referee.checkpoint import FRAME, NAME, Checkpoints, encode, fingerprint, read
 from referee.cli import main
+from referee.errors import RunError
+from referee.play import Standing
 from referee.resume import changes
 from referee.run import About, open_run
 from referee.settings import Settings
+from referee.state import State
 
+FUZZ = fuzz(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 PLUGIN = '''
 """The toys as a plug-in in a single file. Where a run comes by, it runs what lies there for it, once."""
 import os, signal, sys
@@ -39,12 +48,14 @@ from referee.hooks import Spec, hookimpl
 HERE = Path(__file__).parent
 
 
-def at(where):
+def at(where, **given):
     path = HERE / f"at-{where}.py"
     if path.exists():
         code = path.read_text()
         path.unlink()
-        exec(code, globals())
+        names = {**globals(), **given}
+        exec(code, names)
+        return names.get("answer")
 
 
 def referee(options, place):
@@ -56,8 +67,8 @@ def referee(options, place):
             plain = super().read(prompt)
 
             def loss(views):
-                at("loss")
-                return plain(views)
+                answer = at("loss", views=views)
+                return plain(views) if answer is None else answer
 
             return loss
 
@@ -124,8 +135,9 @@ RULES = {
     "steps": 14, "tail": 3, "restart_from": 4, "restart_every": 4, "prior_weight": 0.1, "views": 3, "micro_batch": 4,
 }  # fmt: skip
 RUN = [
-    "generate", "red", "--zoo", "none", "--prior", "toy", "-r", "toy", "-r", "toy:label=b,every=3,prompt=blue",
-    "--aug", "toy", "--balancer", "wavering", "--size", "8x8", "--device", "cpu", "--seed", "3", "-n", "2",
+    "generate", "red", "--zoo", "none", "--prior", "toy", "-r", "toy:timeout=5",
+    "-r", "toy:label=b,every=3,prompt=blue", "--aug", "toy", "--balancer", "wavering",
+    "--size", "8x8", "--device", "cpu", "--seed", "3", "-n", "2",
     *(word for name, value in RULES.items() for word in ("--set", f"rules.{name}={value}")), "--out", "out",
 ]  # fmt: skip
 FEW = ["--no-report", "-q"]
@@ -213,6 +225,15 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     return UNBROKEN
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint of two pictures."""
+    folder, z = tmp_path_factory.mktemp("kept"), torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    state = State(5, z, 2 * z, {"step": torch.tensor(5.0), "exp_avg": z}, {"panel/b": -z}, {"b": z.abs().sum(1)})
+    (folder / NAME).write_bytes(encode(Standing(state, z, torch.ones(2)), "sum"))
+    return folder
+
+
 def step_of(folder: Path) -> int:
     with safetensors.safe_open(folder / NAME, "pt") as file:
         return int(file.metadata()["step"])
@@ -298,6 +319,40 @@ def test_a_signal_leaves_the_best_picture_and_a_checkpoint(
     assert desk.files() == unbroken
 
 
+IMPATIENT = {
+    "at once": "os.kill(os.getpid(), signal.SIGINT)\nos.kill(os.getpid(), signal.SIGINT)",
+    "while the best picture is decoded": (
+        "from referee.testing import ToyPrior\ndef stop(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "monkeypatch.setattr(ToyPrior, 'decode', stop)\nraise KeyboardInterrupt"
+    ),
+    "while the checkpoint is written": (
+        "whole, told = Path.replace, []\n"
+        "def stop(path, to):\n    told.append(to.name) or len(told) > 1 or os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return whole(path, to)\n"
+        "monkeypatch.setattr(Path, 'replace', stop)\nraise KeyboardInterrupt"
+    ),
+    "while the pictures are written": (
+        "import referee.record as r\ndef stop(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "monkeypatch.setattr(r, 'write_picture', stop)\nraise KeyboardInterrupt"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IMPATIENT)
+def test_ctrl_c_twice_keeps_the_checkpoint(desk: Desk, unbroken: dict[str, bytes], case: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.monkeypatch", patch, raising=False)
+        desk.at(8, IMPATIENT[case])
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        answer = desk(*RUN, *FEW, "--checkpoint-every", "0")
+        signal.signal(signal.SIGINT, handler)
+    assert (answer.code, answer.err) == (130, "")
+    assert step_of(desk.out) == 8
+    assert not list(desk.out.glob(".*.tmp"))
+    assert desk("resume", "out", *FEW).code == 0
+    assert desk.files() == unbroken
+
+
 def test_hang_up_that_nohup_ignores_stays_ignored(desk: Desk) -> None:
     desk.at(8, "os.kill(os.getpid(), signal.SIGHUP)")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -371,11 +426,20 @@ def test_a_line_that_was_cut_is_dropped(desk: Desk, unbroken: dict[str, bytes]) 
     assert desk.files() == unbroken
 
 
+HERE = "referee: This happened in the plug-in file toys.py, given by --plugin."
 FAULTS = {
-    "an error": ("raise KeyError('tokens')", "'toy' failed at step 5: KeyError: 'tokens'"),
-    "sys.exit": ("sys.exit(0)", "'toy' failed at step 5: SystemExit: 0"),
-    "another kind of exit": ("import click; raise click.exceptions.Exit(0)", "'toy' failed at step 5: Exit: 0"),
-}
+    "an error": ("raise KeyError('tokens')", ["'toy' failed at step 5: KeyError: 'tokens'", HERE]),
+    "sys.exit": ("sys.exit(0)", ["'toy' failed at step 5: SystemExit: 0", HERE]),
+    "another kind of exit": ("import click; raise click.exceptions.Exit(0)", ["'toy' failed at step 5: Exit: 0", HERE]),
+    "it hangs": (
+        "import time; time.sleep(600)", ["'toy' failed at step 5: TimeoutError: no answer within 5 seconds", HERE],
+    ),
+    "a wrong shape": ("answer = views.mean()[None]", ["'toy' gave a loss of shape (1,) for 4 views; expected (4,)"]),
+    "no gradient": ("answer = views.detach().sum((1, 2, 3))", ["'toy' gave a loss of shape (4,) without gradient"]),
+    "nothing to do with the views": (
+        "import torch; answer = torch.ones(4, requires_grad=True) * 1", ["that does not depend on the views"],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", FAULTS)
@@ -384,10 +448,10 @@ def test_a_referee_that_fails_is_named_and_nothing_is_lost(desk: Desk, unbroken:
     desk.at(4, f"(HERE / 'at-loss.py').write_text({code!r})")
     answer = desk(*RUN, *FEW)
     assert answer.code == 1
-    first, second, third = answer.err.splitlines()
-    assert said in first
-    assert second == "referee: This happened in the plug-in file toys.py, given by --plugin."
-    assert third == "referee: 5 steps are kept. To go on: referee resume out"
+    *lines, last = answer.err.splitlines()
+    assert len(lines) == len(said)
+    assert all(words in line for words, line in zip(said, lines, strict=True)), lines
+    assert last == "referee: 5 steps are kept. To go on: referee resume out"
     assert desk("resume", "out", *FEW).code == 0
     assert desk.files() == unbroken
 
@@ -404,6 +468,33 @@ def test_a_hook_that_fails_is_named_and_nothing_is_lost(
     assert "5 steps are kept" in answer.err
     assert desk("resume", "out", *FEW).code == 0
     assert desk.files() == unbroken
+
+
+def test_a_referee_that_hangs_where_python_has_no_say_ends_the_process(desk: Desk, unbroken: dict[str, bytes]) -> None:
+    """A kernel that never ends: to Python it is a call during which no signal gets through."""
+    hangs = "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); import time; time.sleep(600)"
+    desk.at(4, f"(HERE / 'at-loss.py').write_text({hangs!r})")
+    desk.monkeypatch.setattr(timeout, "GRACE", 0.5)
+    assert desk.child(*RUN, *FEW, "--checkpoint-every", "3") == 1
+    assert step_of(desk.out) == 3
+    assert desk("resume", "out", *FEW).code == 0
+    assert desk.files() == unbroken
+
+
+def test_numbers_that_are_none_are_remembered_as_such(desk: Desk) -> None:
+    """A referee that is asked at every third step gives no numbers at step 3, and sits out until it is asked again."""
+    nan = "(HERE / 'at-loss.py').write_text('answer = views.sum((1, 2, 3)) * float(\"nan\")')"
+    run = [word.replace("toy:timeout=5", "toy:every=3") for word in RUN]
+    desk.at(2, nan)
+    assert desk(*run, *FEW).code == 0
+    assert [row.step for row in open_run(desk.out).metrics if "toy" in row.sat_out] == [3, 4, 5]
+    whole = desk.files()
+    desk.out.rename(desk.folder / "whole")
+    desk.at(2, nan)
+    desk.at(4, DIES)
+    assert desk.child(*run, *FEW, "--checkpoint-every", "4") == -9
+    assert desk("resume", "out", *FEW).code == 0
+    assert desk.files() == whole
 
 
 def test_a_plugin_that_meddles_with_the_global_seed_changes_nothing(desk: Desk, unbroken: dict[str, bytes]) -> None:
@@ -453,14 +544,15 @@ def stopped(desk: Desk) -> None:
 def test_what_changed_since_is_refused_by_name(desk: Desk, unbroken: dict[str, bytes]) -> None:
     stopped(desk)
     text = (desk.out / "run.toml").read_text()
-    torch_then = f'torch = "{torch.__version__}"'
+    torch_now = version("torch")
+    torch_then = f'torch = "{torch_now}"'
     assert text.count(torch_then) == 1
     text = text.replace(torch_then, 'torch = "1.0"').replace('version = ""', 'version = "3"', 1)
     (desk.out / "run.toml").write_text(text)
     before = desk.files()
     answer = desk("resume", "out", *FEW)
     assert answer.code == 2
-    one, two = f"torch: 1.0 -> {torch.__version__}", "plug-in of referee toy: toys.py 3 -> toys.py"
+    one, two = f"torch: 1.0 -> {torch_now}", "plug-in of referee toy: toys.py 3 -> toys.py"
     assert f"would not go on as it began: {one}; {two}. Put that back, or add --force." in answer.err
     assert desk.files() == before
     assert desk("resume", "out", *FEW, "--force").code == 0
@@ -496,15 +588,42 @@ def test_a_finished_run_says_so(desk: Desk) -> None:
     assert json.loads(desk("resume", "out", "--json").out)["complete"] is True
 
 
+def test_a_run_that_another_process_finished_meanwhile_is_finished(desk: Desk) -> None:
+    """Between the first look at it and the lock."""
+    stopped(desk)
+    held = checkpoint.locked
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        desk.monkeypatch.setattr(checkpoint, "locked", held)
+        assert desk.child("resume", "out", *FEW) == 0
+        with held(folder):
+            yield
+
+    desk.monkeypatch.setattr(checkpoint, "locked", late)
+    before = len(desk.steps())
+    answer = desk("resume", "out")
+    assert (answer.code, answer.out) == (0, "out is finished: there is nothing to go on with.\n")
+    assert len(desk.steps()) == before + 7  # the other's
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no file of this kind": (lambda out: (out / NAME).write_bytes(b"\x80\x04K\x01."), "cannot be gone on from"),
     "cut short": (lambda out: (out / NAME).write_bytes((out / NAME).read_bytes()[:-1]), "cannot be gone on from"),
     "another file": (lambda out: safetensors.torch.save_file({"z": torch.ones(1)}, out / NAME), "cannot be gone on"),
+    "damaged": (lambda out: flip(out / NAME, -1), "it is damaged"),
+    "a frame that is none": (lambda out: (out / FRAME.format(3)).write_bytes(b"GIF89a"), "checkpoint-frame-3.png"),
     "a link": (lambda out: (out / NAME).rename(out / "a") and (out / NAME).symlink_to("a"), "is no plain file"),
     "no rows": (lambda out: (out / "metrics.jsonl").unlink(), "metrics.jsonl cannot be read"),
     "too few rows": (lambda out: os.truncate(out / "metrics.jsonl", 0), "does not have the 7 steps"),
     "no record": (lambda out: (out / "run.toml").unlink(), "run.toml cannot be read"),
 }
+
+
+def flip(path: Path, at: int, bit: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= 1 << bit
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -520,12 +639,41 @@ def test_what_cannot_be_gone_on_from_is_refused(desk: Desk, case: str) -> None:
     assert desk.files() == before
 
 
+@FUZZ
+@given(st.integers(0, 1 << 20), st.integers(0, 7), st.booleans())
+def test_no_damage_goes_unseen(kept: Path, at: int, bit: int, cut: bool) -> None:
+    """One bit flipped anywhere, or cut off anywhere: refused in a sentence, or it is the very same."""
+    path, whole = kept / NAME, (kept / NAME).read_bytes()
+    before = read(kept, "", 2).standing
+    os.truncate(path, at % len(whole)) if cut else flip(path, at, bit)
+    try:
+        found = read(kept, "", 2).standing
+    except RunError:
+        return
+    finally:
+        path.write_bytes(whole)
+    assert not cut
+    assert encode(found, "") == encode(before, "")
+
+
 def test_without_its_checkpoint_a_run_begins_anew(desk: Desk, unbroken: dict[str, bytes]) -> None:
     stopped(desk)
-    for path in desk.out.glob("checkpoint*"):
-        path.unlink()
+    (desk.out / NAME).unlink()
+    flip(desk.out / FRAME.format(3), -1)  # its frames stay, and may be of other settings
+    desk.at(5, DIES)
+    assert desk.child("resume", "out", *FEW, "--checkpoint-every", "5") == -9
     assert desk("resume", "out", *FEW).code == 0
     assert desk.files() == unbroken
+
+
+def test_a_frame_that_is_missing_is_missing_in_the_film_alone(desk: Desk, unbroken: dict[str, bytes]) -> None:
+    stopped(desk)
+    (desk.out / FRAME.format(3)).unlink()
+    assert desk("resume", "out", *FEW).code == 0
+    assert desk.files()["metrics.jsonl"] == unbroken["metrics.jsonl"]
+    assert {3} == {*range(15)} - {*open_run(desk.out).about.frames}
+    (desk.folder / "whole.png").write_bytes(unbroken["picture-3.png"])
+    assert (pixels(desk.out / "picture-3.png") == pixels(desk.folder / "whole.png")).all()
 
 
 def test_a_plain_sample_has_no_steps(desk: Desk) -> None:
@@ -552,7 +700,7 @@ def test_by_default_the_clock_says_when(desk: Desk, monkeypatch: pytest.MonkeyPa
     checkpoints = Checkpoints(desk.out, "", {}, None)
     for k, now[0] in enumerate([1.0, 29.9, 30.1, 31.0, 60.0, 60.2], 1):
         z = torch.zeros(1)
-        checkpoints.keep(checkpoint.Standing(checkpoint.State(k, z, z)), [{"step": k - 1}])
+        checkpoints.keep(Standing(State(k, z, z)), [{"step": k - 1}])
         assert len(wrote) == {1: 0, 2: 0, 3: 1, 4: 1, 5: 1, 6: 2}[k], k
     assert checkpoints.write() == 6
     assert len(wrote) == 2
@@ -561,6 +709,8 @@ def test_by_default_the_clock_says_when(desk: Desk, monkeypatch: pytest.MonkeyPa
 def test_the_settings_sum_leaves_out_what_is_rounding_alone() -> None:
     base = Settings(zoo=None)
     same = Settings(zoo=None, device="cuda", rules={"micro_batch": 3})
+    toys = [Settings(zoo=None, referees=[{"name": "toy", "timeout": t}]) for t in (None, 3)]
+    assert fingerprint("red", toys[0]) == fingerprint("red", toys[1]) != fingerprint("red", base)
     assert fingerprint("red", base) == fingerprint("red", same)
     assert fingerprint("red", base) != fingerprint("blue", base)
     assert fingerprint("red", base) != fingerprint("red", Settings(zoo=None, rules={"views": 3}))

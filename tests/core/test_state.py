@@ -37,7 +37,7 @@ class Wavering:
     def __call__(self, rows: Mapping[str, Latent], weights: Mapping[str, Tensor], pull: Latent | None) -> Latent:
         now = balance.norm(rows, weights, pull)
         before = self.memory.get("balancer/said", torch.zeros_like(now))
-        self.memory["balancer/said"] = now
+        self.memory["balancer/said"] = now.to(memory_format=torch.channels_last)  # as some libraries lay theirs out
         return now + 0.5 * before
 
 
