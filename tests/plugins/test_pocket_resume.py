@@ -19,6 +19,7 @@ from referee import load
 from referee.inversion import State, Step, invert
 from referee.parts import Parts
 from referee.play import numbers
+from referee.schedules import constant
 
 PROMPT = "a red circle and a blue striped square"
 FEW = {"rules": {"steps": 7, "tail": 1, "views": 2, "noise": 0.03, "restart_from": 2, "restart_every": 2}}
@@ -47,7 +48,7 @@ def same(one: Step, other: Step) -> bool:
 @pytest.mark.parametrize(
     ("cut", "over"),
     [
-        (1, {}), (3, {"update": "sgd"}), (4, {"gradient_noise": 0.1}), (5, {}),
+        (1, {}), (3, {"update": "sgd"}), (4, {"gradient_noise": constant(0.1)}), (5, {}),
         pytest.param(6, {"update": "sgd", "weight_decay": 0.01}, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
