@@ -1,4 +1,4 @@
-"""The command line: `referee generate | resume | sample | score | report | plugins | zoo | convert | doctor`.
+"""The command line: `referee generate | resume | sample | score | plan | report | plugins | zoo | convert | doctor`.
 
 It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. What stops a run is in `referee.running`.
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from referee import convert, zoo_cli
+from referee.devices import KNOWN
 from referee.doctor import doctor
-from referee.errors import OptionError, PromptError, RefereeError
+from referee.errors import OptionError, PromptError, RefereeError, out_of_memory, short_of_memory
 from referee.flags import Block, Files, Json, NoPlugins, open_registry
 from referee.plugin_commands import app as plugins
 from referee.report import report
@@ -102,6 +103,11 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=value", help="One setting, e.g. rules.noise=0.05; repeat for more."),
 ]
+Steps = Annotated[int | None, typer.Option("--steps", help="Iterations. [dim]default: the preset's[/dim]")]
+ViewCount = Annotated[
+    int | None, typer.Option("--views", help="Views per step and referee. [dim]default: the preset's[/dim]")
+]
+Size = Annotated[str | None, typer.Option("--size", metavar="HxW", help="Pixels, height first, e.g. 64x96.")]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Of the first picture; others count on. [dim]default: 0[/dim]")
 ]
@@ -126,13 +132,11 @@ def generate(
     preset: Preset = None,
     config: Config = None,
     set_: Sets = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Iterations. [dim]default: the preset's[/dim]")] = None,
-    views: Annotated[
-        int | None, typer.Option("--views", help="Views per step and referee. [dim]default: the preset's[/dim]")
-    ] = None,
+    steps: Steps = None,
+    views: ViewCount = None,
     seed: Seed = None,
     n: Count = None,
-    size: Annotated[str | None, typer.Option("--size", metavar="HxW", help="Pixels, height first, e.g. 64x96.")] = None,
+    size: Size = None,
     out: Out = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -225,6 +229,50 @@ def score(
             print(f"{name:20} {loss:.4f}")
 
 
+@app.command()
+def plan(
+    prompt: Text = None,
+    referee: Referees = None,
+    prior: PriorOption = None,
+    aug: Augment = None,
+    balancer: Balance = None,
+    zoo: Zoo = None,
+    preset: Preset = None,
+    config: Config = None,
+    set_: Sets = None,
+    steps: Steps = None,
+    views: ViewCount = None,
+    n: Count = None,
+    size: Size = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    on: Annotated[
+        str | None,
+        typer.Option("--on", metavar="|".join([*KNOWN, "cpu"]), help="Another device. [dim]default: here[/dim]"),
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option("--fit", metavar="12GB", help="Say what makes the run fit into so much memory.")
+    ] = None,
+    json_: Json = False,
+    block: Block = None,
+    no_plugins: NoPlugins = False,
+    plugin: Files = None,
+) -> None:
+    """What a run would cost: FLOPs, time and memory. Needs no weights, and takes what `generate` takes.
+
+    [dim]referee plan --zoo sd15 --dtype bfloat16 --on rtx3060 --fit 12GB[/dim]
+    """
+    from referee import plan_cli
+
+    registry = open_registry(block, no_plugins, plugin)
+    settings = _settings(
+        registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
+        views=views, n=n, size=size, device=device, dtype=dtype,
+    )  # fmt: skip
+    said = prompt or "a red circle and a blue square"
+    plan_cli.plan(said, settings, registry, on, fit, json_)
+
+
 def _settings(
     registry: Registry, config: Path | None, zoo: str | None, preset: str | None, sets: list[str] | None, **flags: Any
 ) -> Settings:
@@ -296,6 +344,9 @@ def main() -> None:
         print(f"referee: {error}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
+        if out_of_memory(error):
+            print(f"referee: {short_of_memory(error)}", file=sys.stderr)
+            sys.exit(2)
         from referee.crash import report
 
         sys.exit(report(error))

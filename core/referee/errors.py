@@ -46,6 +46,27 @@ class OutputError(RefereeError):
     """The output folder cannot be written to."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a library raised this because a device, or the machine, has no memory left.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."))
+    True
+    >>> out_of_memory(RuntimeError("shapes do not fit"))
+    False
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which imports torch
+        return True
+    said = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(each in said for each in words)
+
+
+def short_of_memory(error: BaseException) -> OptionError:
+    """What is said of it."""
+    first = str(error).partition("\n")[0]
+    return OptionError(f"Out of memory: {first} `referee plan --fit 12GB` says what needs less.")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the names nearest to a misspelt one, or all of them.
 
@@ -87,9 +108,9 @@ def blamed(name: str, k: int) -> Iterator[None]:
     """
     try:
         yield
-    except (RefereeError, MemoryError):
+    except RefereeError:
         raise
     except (Exception, SystemExit) as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for its name
+        if out_of_memory(error):
             raise
         raise PluginError(f"'{name}' failed at step {k}: {where(error)}") from error

@@ -57,10 +57,19 @@ class NoOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a part computes: a torch device and dtype by name, so that specs need no torch."""
+    """Where a part computes: a torch device and dtype by name, so that specs need no torch.
+
+    Args:
+        device: torch's name.
+        dtype: float32, bfloat16 or float16.
+        weights: if False, only sizes are asked for (`referee plan`): the part is built as its configuration files say,
+            and reads no weights, which may not be on the disk. Tensors made by the factory then have no numbers
+            (torch's FakeTensorMode); a part without weights need not look at this.
+    """
 
     device: str = "cpu"
     dtype: str = "float32"
+    weights: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,9 @@ class Checkpoint:
         note: what one should know before fetching or using it.
         mend: what to type if a file is missing or broken.
         optional: ``referee zoo get ZOO`` leaves it out unless it is named.
+        outline: the small files of which a part can be built without weights, as text by name; for `referee plan`,
+            where the files are not here. None if nobody wrote them down.
+        thrift: for each part by name, the options with which it takes less memory by means of these files.
     """
 
     name: str
@@ -123,6 +135,8 @@ class Checkpoint:
     note: str = ""
     mend: str = ""
     optional: bool = False
+    outline: Callable[[], Mapping[str, str]] | None = None
+    thrift: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

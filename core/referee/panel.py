@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -31,7 +31,7 @@ from referee.contract import (
     Remembering,
     Views,
 )  # fmt: skip
-from referee.errors import OptionError, PluginError, blamed
+from referee.errors import OptionError, PluginError, blamed, out_of_memory
 from referee.gradients import ViewPlan, referee_gradient, through_decoder
 from referee.rules import Rules
 from referee.schedules import Schedule, constant
@@ -42,6 +42,13 @@ Space = Literal["latent", "image"]
 ALWAYS_ONE = constant(1.0)
 KEPT = "panel/"
 """In a run's memory: ``panel/NAME`` is the last gradient of a referee that does not play at every step."""
+PORTION = "panel/at once/"
+"""In a run's memory: ``panel/at once/NAME`` is how many views fit, once memory ran out."""
+
+
+def is_turn(k: int, steps: int, start: float, every: int) -> bool:
+    """Whether a step is one of each ``every``, counted from the first at or after ``start``, a fraction of the run."""
+    return (k - math.ceil(round(start * steps, 6))) % every == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ class Seat:
 
     def is_due(self, k: int, steps: int) -> bool:
         """Whether it is this step's turn of ``every``."""
-        return (k - math.ceil(round(self.start * steps, 6))) % self.every == 0
+        return is_turn(k, steps, self.start, self.every)
 
     def plays_at(self, k: int, steps: int) -> bool:
         """Whether it has a say at a step, asked or by its last gradient."""
@@ -144,9 +151,7 @@ class Panel:
             count = (seat.views or self.rules.views) if own else 1
             plan = ViewPlan(self.seeds, k, count, self.rules.micro_batch, own)
             with blamed(seat.name, k), limited(seat.timeout):
-                losses[seat.name], g = referee_gradient(
-                    self.losses_of[seat.name], seat.referee.input_size, x, x, plan, keep_graph=True, name=seat.name
-                )
+                losses[seat.name], g = self._gradient(seat, x, plan)
             self.maps[seat.name] = g.abs().sum(1)
             fresh[seat.name] = g if self.space == "image" else through_decoder(x, z, g, keep_graph=not last)
             if seat.every > 1 and seat.between == "reuse":
@@ -175,6 +180,46 @@ class Panel:
         share = balance.lengths(on_x) / on_x[0].numel() ** 0.5
         unit = balance.directions({"push": on_z})["push"]
         return balance.at_length(unit * share.to(unit.dtype)[:, None, None, None], pull)
+
+    def _gradient(self, seat: Seat, x: Image, plan: ViewPlan) -> tuple[PerSample, Image]:
+        """A referee's loss and gradient on the image.
+
+        Where memory runs out, half as many views are scored at once, from then on: the same views, as each has a
+        generator of its own.
+
+        Raises:
+            OptionError: one view alone is too much.
+        """
+        most = min(plan.micro_batch, len(plan.seeds) * plan.count)
+        while True:
+            if (before := self.memory.get(PORTION + seat.name)) is not None:
+                most = min(most, int(before[0]))
+            try:
+                return referee_gradient(
+                    self.losses_of[seat.name], seat.referee.input_size, x, x, replace(plan, micro_batch=most),
+                    keep_graph=True, name=seat.name,
+                )  # fmt: skip
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if most == 1:
+                    first = str(error).partition("\n")[0]
+                    raise OptionError(
+                        f"There is no memory for one view of '{seat.name}': {first} "
+                        "`referee plan --fit` says what would do; some referees have checkpoint=true, for less memory."
+                    ) from error
+            # Outside of the handler, where the error no longer holds what was computed.
+            self._halve(seat, most // 2)
+
+    def _halve(self, seat: Seat, most: int) -> None:
+        self.memory[PORTION + seat.name] = torch.full((len(self.seeds),), most)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"Out of memory: '{seat.name}' scores {most} view{'s' * (most > 1)} at once from now on; next time say "
+            f"--set rules.micro_batch={most}.",
+            stacklevel=5,
+        )
 
     def _asks(self, seat: Seat, k: int) -> bool:
         return seat.is_due(k, self.rules.steps) or KEPT + seat.name not in self.memory

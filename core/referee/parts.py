@@ -77,14 +77,7 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
     """
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo else None
     shelf = tuple(zoo.checkpoints()) if zoo else ()
-    plan = Plan(
-        settings,
-        tuple(_seat_order(part, registry, shelf) for part in settings.referees),
-        _order("prior", settings.prior, registry, shelf) if settings.prior else None,
-        _order("augmentation", settings.augmentation, registry, shelf) if settings.augmentation else None,
-        _order("balancer", settings.balancer, registry, shelf) if settings.balancer else None,
-        zoo,
-    )
+    plan = ordered(settings, registry, shelf, zoo)
     own_augs = (order.aug for order in plan.referees)
     everyone = (*plan.referees, *own_augs, plan.prior, plan.augmentation, plan.balancer)
     orders = [order for order in everyone if order]
@@ -100,6 +93,22 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
     return plan
 
 
+def ordered(settings: Settings, registry: Registry, shelf: Sequence[Checkpoint], zoo: ZooSpec | None) -> Plan:
+    """Look names and options up, and no file.
+
+    Raises:
+        PluginError, OptionError: as `check`.
+    """
+    return Plan(
+        settings,
+        tuple(_seat_order(part, registry, shelf) for part in settings.referees),
+        _order("prior", settings.prior, registry, shelf) if settings.prior else None,
+        _order("augmentation", settings.augmentation, registry, shelf) if settings.augmentation else None,
+        _order("balancer", settings.balancer, registry, shelf) if settings.balancer else None,
+        zoo,
+    )
+
+
 def _order(kind: Kind, part: Part, registry: Registry, shelf: Sequence[Checkpoint]) -> Order:
     spec: Spec = registry.find(kind, part.name)
     values = zoos.options_of(shelf, spec.name) | zoos.resolve(shelf, part.options)
@@ -111,8 +120,8 @@ def _seat_order(part: RefereePart, registry: Registry, shelf: Sequence[Checkpoin
     return replace(_order("referee", part, registry, shelf), aug=own)
 
 
-def assemble(plan: Plan) -> Parts:
-    """Call the factories: models load here.
+def assemble(plan: Plan, *, weights: bool = True) -> Parts:
+    """Call the factories: models load here; or, without weights, are built and hold random numbers.
 
     Raises:
         OptionError: there is no prior to own the latent space, or the size or device does not fit.
@@ -124,15 +133,15 @@ def assemble(plan: Plan) -> Parts:
     settings = plan.settings
     if plan.prior is None:
         raise OptionError("No prior is named, and it owns the latent space: add --prior NAME or a preset that has one.")
-    place = Place(device_name(settings.device), settings.dtype)
-    prior = _make(plan.prior, place, Prior)
+    place = Place(device_name(settings.device), settings.dtype, weights)
+    prior = make(plan.prior, place, Prior)
     size = (settings.height, settings.width)
     prior.latent_shape(*size)
     return Parts(
-        seats=seats_of(plan),
+        seats=seats_of(plan, weights=weights),
         prior=prior,
-        augmentation=_make(plan.augmentation, place, Augmentation) if plan.augmentation else None,
-        balancer=_make(plan.balancer, place, Balancer) if plan.balancer else balance.norm,
+        augmentation=make(plan.augmentation, place, Augmentation) if plan.augmentation else None,
+        balancer=make(plan.balancer, place, Balancer) if plan.balancer else balance.norm,
         rules=settings.rules,
         size=size,
         device=place.device,
@@ -140,17 +149,17 @@ def assemble(plan: Plan) -> Parts:
     )
 
 
-def seats_of(plan: Plan) -> tuple[Seat, ...]:
+def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:
     """Load the referees alone, as `referee score` needs them."""
     from referee.contract import Augmentation, Referee
     from referee.panel import Seat
 
-    place = Place(device_name(plan.settings.device), plan.settings.dtype)
+    place = Place(device_name(plan.settings.device), plan.settings.dtype, weights)
 
     def seat(part: RefereePart, order: Order) -> Seat:
-        own = _make(order.aug, place, Augmentation) if order.aug else None
+        own = make(order.aug, place, Augmentation) if order.aug else None
         return Seat(
-            part.title, _make(order, place, Referee), part.weight, part.start, part.until, part.views,
+            part.title, make(order, place, Referee), part.weight, part.start, part.until, part.views,
             own if part.aug else "shared", Prompt(part.prompt) if part.prompt is not None else None,
             part.negative, part.margin, part.every, part.between, part.timeout,
         )  # fmt: skip
@@ -158,7 +167,7 @@ def seats_of(plan: Plan) -> tuple[Seat, ...]:
     return tuple(seat(part, order) for part, order in zip(plan.settings.referees, plan.referees, strict=True))
 
 
-def _make(order: Order, place: Place, kind: type) -> Any:
+def make(order: Order, place: Place, kind: type) -> Any:
     """Call a factory; whatever it raises, but a RefereeError of its own, becomes one that names the part."""
     name = order.part.name
     try:

@@ -29,7 +29,7 @@ from referee.checkpoint import METRICS, Checkpoint, Checkpoints, clear, fingerpr
 from referee.crash import blame
 from referee.crash import report as say_crash
 from referee.display import Display
-from referee.errors import OutputError, PluginError, RefereeError
+from referee.errors import OutputError, PluginError, RefereeError, out_of_memory, short_of_memory
 from referee.inversion import Step
 from referee.parts import Parts
 from referee.play import Result, drain
@@ -195,10 +195,16 @@ def _undo(folder: Path) -> None:
 
 
 def _named(error: BaseException) -> BaseException:
-    """A plug-in that ends the process is a plug-in that failed; anything else is what it is."""
-    if not isinstance(error, SystemExit):
+    """A plug-in that ends the process is a plug-in that failed, and memory can be spared; the rest is what it is."""
+    if isinstance(error, SystemExit):
+        said = f"A part called sys.exit({error.code!r}) while the run was played. {blame(error)}"
+        named: RefereeError = PluginError(said.strip())
+    elif out_of_memory(error):
+        named = short_of_memory(error)
+    else:
         return error
-    return PluginError(f"A part called sys.exit({error.code!r}) while the run was played. {blame(error)}".strip())
+    named.__cause__ = error
+    return named
 
 
 def _failed(folder: Path, error: BaseException, checkpoints: Checkpoints) -> int:

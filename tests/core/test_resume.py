@@ -497,6 +497,37 @@ def test_numbers_that_are_none_are_remembered_as_such(desk: Desk) -> None:
     assert desk.files() == whole
 
 
+SHORT = "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB.')"
+
+
+def test_how_many_views_fit_is_remembered(desk: Desk) -> None:
+    """Memory runs out once, at step 3: bit for bit the run that goes on with as few views at once."""
+    few = f"(HERE / 'at-loss.py').write_text({SHORT!r})"
+    desk.at(2, few)
+    with pytest.warns(UserWarning, match="Out of memory: 'toy' scores 2 views at once"):
+        assert desk(*RUN, *FEW).code == 0
+    whole = desk.files()
+    desk.out.rename(desk.folder / "whole")
+    desk.at(2, few)
+    desk.at(7, DIES)
+    assert desk.child(*RUN, *FEW, "--checkpoint-every", "5") == -9
+    assert desk("resume", "out", *FEW).code == 0
+    assert desk.files() == whole
+
+
+def test_memory_that_runs_out_elsewhere_ends_a_run_that_can_go_on(desk: Desk, unbroken: dict[str, bytes]) -> None:
+    desk.at(5, SHORT)
+    answer = desk(*RUN, *FEW)
+    assert (answer.code, answer.err.splitlines()) == (1, [
+        "referee: Out of memory: CUDA out of memory. Tried to allocate 2 GiB. "
+        "`referee plan --fit 12GB` says what needs less.",
+        "referee: This happened in the plug-in file toys.py, given by --plugin.",
+        "referee: 5 steps are kept. To go on: referee resume out",
+    ])  # fmt: skip
+    assert desk("resume", "out", *FEW).code == 0
+    assert desk.files() == unbroken
+
+
 def test_a_plugin_that_meddles_with_the_global_seed_changes_nothing(desk: Desk, unbroken: dict[str, bytes]) -> None:
     desk.at(2, "import random, torch, numpy; random.seed(1); torch.manual_seed(1); numpy.random.seed(1)")
     state = torch.get_rng_state()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from referee.errors import WeightsError
@@ -24,7 +24,7 @@ from .distillation import PREDICTIONS
 from .files import ENCODERS, STEMS, check, pipeline, read_config, tokenizer, vae_folder, variant
 from .options import Options
 from .prior import StableDiffusionPrior
-from .text import PairReader, TextReader
+from .text import NoTokenizer, PairReader, TextReader
 
 SCALE = 0.18215
 """Of an AutoencoderKL whose configuration says none: Stable Diffusion 1's (diffusers' default)."""
@@ -41,41 +41,44 @@ def load(options: Options, place: Place) -> StableDiffusionPrior:
         WeightsError: a file is missing, cut short, or not what its role needs; the parts do not fit each
         other.
     """
-    check(options)
+    if place.weights:
+        check(options)
     model, dtype = Path(options.model), getattr(torch, place.dtype)
     with _quiet():
         prior = StableDiffusionPrior(
             # Channels last makes its decoder a fourth faster on a CPU; the UNet gains nothing.
-            vae=_vae(vae_folder(options), dtype).to(place.device, memory_format=torch.channels_last),
-            unet=_model(UNet2DConditionModel, model / "unet", STEMS["unet"], dtype).to(place.device),
+            vae=_vae(vae_folder(options), dtype, place).to(place.device, memory_format=torch.channels_last),
+            unet=_model(UNet2DConditionModel, model / "unet", STEMS["unet"], dtype, place),
             scheduler=_scheduler(model / "scheduler" / "scheduler_config.json"),
-            text=_text(model, dtype, place.device),
+            text=_text(model, dtype, place),
             options=options,
         )
     _check_fit(prior, options)
     return prior
 
 
-def _vae(folder: Path, dtype: torch.dtype) -> Any:
+def _vae(folder: Path, dtype: torch.dtype, place: Place) -> Any:
     config = read_config(folder / "config.json")
     kind = CLASSES[str(config["_class_name"])]
     if dtype == torch.float16 and config.get("force_upcast", kind is AutoencoderKL):
         dtype = torch.float32
-    return _model(kind, folder, STEMS["vae"], dtype)
+    return _model(kind, folder, STEMS["vae"], dtype, place)
 
 
-def _text(model: Path, dtype: torch.dtype, device: str) -> TextReader | PairReader:
+def _text(model: Path, dtype: torch.dtype, place: Place) -> TextReader | PairReader:
     encoders = ENCODERS[pipeline(model)]
-    readers = [_reader(model, encoder, CLASSES[kind], dtype, device) for encoder, kind in encoders.items()]
+    readers = [_reader(model, encoder, CLASSES[kind], dtype, place) for encoder, kind in encoders.items()]
     if len(readers) == 1:
         return readers[0]
     zero = read_config(model / "model_index.json").get("force_zeros_for_empty_prompt", True)
     return PairReader(readers[0], readers[1], bool(zero))
 
 
-def _reader(model: Path, encoder: str, kind: Any, dtype: torch.dtype, device: str) -> TextReader:
-    network = _model(kind, model / encoder, STEMS[encoder], dtype).to(device)
+def _reader(model: Path, encoder: str, kind: Any, dtype: torch.dtype, place: Place) -> TextReader:
+    network = _model(kind, model / encoder, STEMS[encoder], dtype, place)
     folder = model / tokenizer(encoder)
+    if not place.weights and not (folder / "tokenizer_config.json").is_file():
+        return TextReader(NoTokenizer(), network)
     try:
         tokens = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -99,8 +102,12 @@ def _scheduler(path: Path) -> Any:
     return DDIMScheduler.from_config(config, clip_sample=False, steps_offset=1)
 
 
-def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype) -> Any:
+def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype, place: Place) -> Any:
     of_transformers = kind in (CLIPTextModel, CLIPTextModelWithProjection)
+    if not place.weights:
+        config = read_config(folder / "config.json")
+        empty = kind(CLIPTextConfig.from_dict(config)) if of_transformers else kind.from_config(config)
+        return empty.to(place.device, dtype).requires_grad_(False).eval()
     name = "dtype" if of_transformers else "torch_dtype"
     settings: dict[str, Any] = {name: dtype, "variant": variant(folder, stem), "output_loading_info": True}
     settings["ignore_mismatched_sizes"] = True  # told below, by name
@@ -117,7 +124,7 @@ def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype) -> Any:
             f"{folder}: its config.json is not of these weights: {len(wrong)} are of another shape than it says, first "
             f"{wrong[0]}. Fetch both from one place."
         )
-    return model.requires_grad_(False).eval()
+    return model.to(place.device).requires_grad_(False).eval()
 
 
 def _check_fit(prior: StableDiffusionPrior, options: Options) -> None:

@@ -26,7 +26,8 @@ def _make(options: Options, place: Place) -> Referee:
     from .model import Blip2  # torch and transformers: only now
     from .referee import Blip2Referee
 
-    return Blip2Referee(Blip2.load(folder(options), attention=options.attention), options, place)
+    read = Blip2.load if place.weights else Blip2.outline
+    return Blip2Referee(read(folder(options), attention=options.attention), options, place)
 
 
 def _convert(options: Conversion, target: Path) -> None:

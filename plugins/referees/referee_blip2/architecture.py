@@ -48,6 +48,18 @@ def empty(config: Any, attention: Attention = "sdpa") -> tuple[Any, CaptionHead]
         return build(config, attention)
 
 
+def read_config(folder: Path) -> Any:
+    """The configuration in a folder of transformers'.
+
+    Raises:
+        WeightsError: it is missing, or none of a BLIP-2.
+    """
+    try:
+        return Blip2Config.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{folder / 'config.json'} is no configuration of a BLIP-2: {error}") from error
+
+
 def load_network(folder: Path, attention: Attention = "sdpa") -> Any:
     """The network in a folder of transformers', in float32 whatever it is stored in.
 

@@ -22,9 +22,10 @@ from transformers import AutoTokenizer
 
 from referee.errors import WeightsError
 from referee_blip2 import masks
-from referee_blip2.architecture import Attention, build, load_network, quiet
+from referee_blip2.architecture import Attention, build, load_network, quiet, read_config
 from referee_blip2.head import CaptionHead
 from referee_blip2.preprocess import CLIP_MEAN, CLIP_STD, Triple, load_normalisation, save_normalisation
+from referee_blip2.vocabulary import NoTokenizer
 
 Pixels = Float[Tensor, "b 3 S S"]
 ImageEmbeds = Float[Tensor, "b P v"]
@@ -122,6 +123,21 @@ class Blip2(nn.Module):
         folder = Path(folder)
         network, tokenizer = load_network(folder, attention), load_tokenizer(folder)
         return cls(network, CaptionHead.load(folder), tokenizer, *load_normalisation(folder)).eval()
+
+    @classmethod
+    def outline(cls, folder: str | Path, *, attention: Attention = "sdpa") -> Blip2:
+        """As a folder's config.json says, with weights of no meaning; without its tokenizer, if it has none.
+
+        Raises:
+            WeightsError: the configuration cannot be read.
+        """
+        folder = Path(folder)
+        config = read_config(folder)
+        network, head = build(config, attention)
+        network.float()  # whatever it is stored in
+        whole = (folder / "tokenizer.json").is_file()
+        tokenizer = load_tokenizer(folder) if whole else NoTokenizer(config.qformer_config.vocab_size)
+        return cls(network, head, tokenizer, *load_normalisation(folder)).eval()
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that transformers reads too, with ``caption_head.safetensors`` beside its files."""

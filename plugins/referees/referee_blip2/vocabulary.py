@@ -6,14 +6,38 @@ LAVIS takes bert-base-uncased and adds [DEC] as its bos token: 30522 word pieces
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from transformers import BertTokenizer
 
 from referee.errors import WeightsError
 
 MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 HUB = "google-bert/bert-base-uncased"
+
+
+class NoTokenizer:
+    """Stands for the tokenizer where only sizes are asked for: every text is as long as texts may be.
+
+    Args:
+        rows: word embeddings; the last is of [DEC].
+    """
+
+    bos_token, unk_token_id, model_max_length = "[DEC]", 0, 1 << 30
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def convert_tokens_to_ids(self, _: str) -> int:
+        """The last."""
+        return self.rows - 1
+
+    def __call__(self, text: str, *, max_length: int, **_: Any) -> Any:
+        """Ids of no meaning, (1, max_length)."""
+        ends = torch.full((1, max_length, 2), len(text))
+        return SimpleNamespace(input_ids=torch.ones(1, max_length, dtype=torch.long), offset_mapping=ends)
 
 
 def read_vocabulary(path: Path | None) -> list[str]:

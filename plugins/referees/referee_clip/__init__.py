@@ -15,10 +15,10 @@ __all__ = ["Options"]
 
 
 def _make(options: Options, place: Place) -> Referee:
-    from .load import load  # torch and open_clip: only now
+    from .load import load, outline  # torch and open_clip: only now
     from .referee import ClipReferee
 
-    model, tokenizer = load(options)
+    model, tokenizer = load(options) if place.weights else outline(options)
     return ClipReferee(model, tokenizer, options.text_template, place, checkpoint=options.checkpoint)
 
 

@@ -8,17 +8,20 @@ with ``torch.jit.load``: it is not used here, OpenAI's weights come from the hub
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import open_clip
 import torch
+from jaxtyping import Int
 from safetensors import SafetensorError
+from torch import Tensor
 
 from referee.errors import OptionError, WeightsError, nearest
-from referee_clip.options import HUB, Options, source
+from referee_clip.options import FOLDER, HUB, TOKENIZER, Options, source
 
 FAULTS = (
     OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, AssertionError, ImportError, EOFError,
@@ -41,6 +44,42 @@ def load(options: Options) -> tuple[Any, Any]:
         with _quiet():
             model = open_clip.create_model(name, options.pretrained or None, require_pretrained=True, weights_only=True)
             tokenizer = open_clip.get_tokenizer(name)
+    except FAULTS as error:
+        raise WeightsError(_explain(name, options, error)) from error
+    return model.eval(), tokenizer
+
+
+class NoTokenizer:
+    """Stands for a tokenizer that is not on the disk, where only sizes are asked for.
+
+    Args:
+        length: of every text, in tokens.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __call__(self, texts: Sequence[str]) -> Int[Tensor, "n length"]:
+        """Ids of no meaning, but others for a text of another length."""
+        return torch.tensor([len(text) for text in texts])[:, None].expand(-1, self.length)
+
+
+def outline(options: Options) -> tuple[Any, Any]:
+    """(model, tokenizer) as `load`, with weights of no meaning, of the configuration alone.
+
+    Raises:
+        OptionError: open_clip knows no such name, or no such weights for it.
+        WeightsError: there is no configuration.
+    """
+    name = source(options)
+    if options.pretrained:
+        _check_name(options)
+    try:
+        with _quiet():
+            model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
+            lacks = name.startswith(FOLDER) and not (Path(name.removeprefix(FOLDER)) / TOKENIZER[0]).is_file()
+            own = (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_tokenizer_name")
+            tokenizer = NoTokenizer(model.context_length) if lacks or own else open_clip.get_tokenizer(name)
     except FAULTS as error:
         raise WeightsError(_explain(name, options, error)) from error
     return model.eval(), tokenizer

@@ -17,6 +17,7 @@ WEIGHTS = (
 )  # fmt: skip
 """In the order in which open_clip looks for them."""
 HUB = "hf-hub:"
+FOLDER = "local-dir:"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 _MEND = (
     "Expected is a folder as open_clip writes it (clip:model=FOLDER), one of open_clip's own models "
@@ -61,7 +62,7 @@ def source(options: Options) -> str:
     return (
         options.model
         if options.pretrained or options.model.startswith(HUB)
-        else f"local-dir:{Path(options.model).expanduser()}"
+        else f"{FOLDER}{Path(options.model).expanduser()}"
     )
 
 

@@ -23,8 +23,9 @@ def _make(options: Options, place: Place) -> Referee:
     from .referee import GroundingVqaReferee
     from .vqa import Vqa
 
-    vqa = Vqa.load(options.vqa.expanduser()) if options.vqa else None
-    detector = Detector.load(options.detector.expanduser()) if options.detector else None
+    vqa = Vqa.load(options.vqa.expanduser(), weights=place.weights) if options.vqa else None
+    owl = options.detector
+    detector = Detector.load(owl.expanduser(), weights=place.weights) if owl else None
     return GroundingVqaReferee(vqa, detector, options, place)
 
 

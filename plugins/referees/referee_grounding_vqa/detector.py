@@ -66,8 +66,8 @@ class Detector(nn.Module):
         return cls(network, tokenizer, normalisation)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Detector:
-        """Read a transformers folder, in float32 whatever it is stored in, in evaluation mode.
+    def load(cls, folder: str | Path, *, weights: bool = True) -> Detector:
+        """Read a transformers folder, in float32 whatever it is stored in, in evaluation mode; or all but its weights.
 
         Raises:
             WeightsError: it is no OWL model, or tensors are missing, too many or of the wrong size.
@@ -77,7 +77,7 @@ class Detector(nn.Module):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             if config.model_type not in CLASSES:
                 raise ValueError(f"it is of type '{config.model_type}', not one of {', '.join(CLASSES)}")
-            network = load_network(CLASSES[config.model_type], folder, config)
+            network = load_network(CLASSES[config.model_type], folder, config, weights)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
             raise WeightsError(f"The detector in {folder} cannot be loaded: {error}") from error

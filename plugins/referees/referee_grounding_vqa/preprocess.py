@@ -67,12 +67,14 @@ def save_normalisation(folder: Path, given: Normalisation, size: int, processor:
     (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def load_network(kind: Any, folder: Path, config: Any) -> Any:
-    """``kind.from_pretrained``, but safetensors alone, float32, and every tensor there.
+def load_network(kind: Any, folder: Path, config: Any, weights: bool = True) -> Any:
+    """``kind.from_pretrained``, but safetensors alone, float32, and every tensor there; or with random weights.
 
     Raises:
         WeightsError: tensors are missing, too many or of the wrong size.
     """
+    if not weights:
+        return kind(config).float()  # whatever it is stored in
     with quiet():
         network, found = kind.from_pretrained(
             folder, config=config, dtype=torch.float32, use_safetensors=True,

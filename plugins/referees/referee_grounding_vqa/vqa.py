@@ -84,8 +84,8 @@ class Vqa(nn.Module):
         return cls(BlipForQuestionAnswering(config), tokenizer, normalisation)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Vqa:
-        """Read a transformers folder, in float32 whatever it is stored in, in evaluation mode.
+    def load(cls, folder: str | Path, *, weights: bool = True) -> Vqa:
+        """Read a transformers folder, in float32 whatever it is stored in, in evaluation mode; or all but its weights.
 
         Raises:
             WeightsError: tensors are missing, too many or of the wrong size, or the tokenizer does not fit.
@@ -94,7 +94,7 @@ class Vqa(nn.Module):
         try:
             config = BlipConfig.from_pretrained(folder, local_files_only=True)
             config.vision_config.layer_norm_eps = EPS
-            network = load_network(BlipForQuestionAnswering, folder, config)
+            network = load_network(BlipForQuestionAnswering, folder, config, weights)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
             raise WeightsError(f"The BLIP-VQA in {folder} cannot be loaded: {error}") from error

@@ -9,6 +9,7 @@ repository = "owner/name"       # on the hub, with
 revision = "40 hex digits"      # so that nobody can change what is behind it; or instead of both
 folder = "NAME"                 # a place among the person's own data, for what is made on this machine
 licence = "", note = "", optional = true
+thrift = { PART = { OPTION = "zoo:NAME" } }   # options with which a part takes less memory by means of this one
 mend = "what to type if it is not here"    # {folder} stands for the place
 
 [checkpoints.NAME.files]
@@ -20,6 +21,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -28,6 +30,9 @@ from typing import Any
 from referee.hooks import Checkpoint, ZooFile, ZooSpec
 from referee.zoos import user_folder
 
+from .architecture import outline
+
+Outline = Callable[[str], Mapping[str, str]]
 SHARED = "shared"
 """The referees of all zoos; no zoo itself."""
 SUFFIXES = (".json", ".txt", ".safetensors")
@@ -46,16 +51,17 @@ def zoo(name: str) -> ZooSpec:
     """A zoo of this package, as plug-ins register it."""
     own, shared = (_read(f"zoos/{each}.toml") for each in (name, SHARED))
     own["checkpoints"] |= shared["checkpoints"]
-    return from_tables(name, own, _text(f"presets/{name}.toml"))
+    return from_tables(name, own, _text(f"presets/{name}.toml"), partial(outline, name))
 
 
-def from_tables(name: str, tables: dict[str, Any], preset: str) -> ZooSpec:
+def from_tables(name: str, tables: dict[str, Any], preset: str, outline: Outline | None = None) -> ZooSpec:
     """A zoo from what its TOML says, in the form told above; for zoos of other packages, too.
 
     Args:
         name: as typed, ``--zoo NAME``.
         tables: the TOML's.
         preset: settings as TOML text.
+        outline: of each checkpoint by name: see `referee.hooks.Checkpoint.outline`.
 
     Raises:
         ValueError: a file that is no data, a revision that is no commit, a sum that is no sha256.
@@ -67,17 +73,17 @@ def from_tables(name: str, tables: dict[str, Any], preset: str) -> ZooSpec:
         name,
         tables["summary"],
         tables["preset"],
-        partial(_checkpoints, name, entries),
+        partial(_checkpoints, name, entries, outline),
         {tables["preset"]: preset},
         get=_get,
     )
 
 
-def _checkpoints(zoo: str, entries: dict[str, dict[str, Any]]) -> tuple[Checkpoint, ...]:
-    return tuple(_checkpoint(zoo, name, entry) for name, entry in entries.items())
+def _checkpoints(zoo: str, entries: dict[str, dict[str, Any]], outline: Outline | None) -> tuple[Checkpoint, ...]:
+    return tuple(_checkpoint(zoo, name, entry, outline) for name, entry in entries.items())
 
 
-def _checkpoint(zoo: str, name: str, entry: dict[str, Any]) -> Checkpoint:
+def _checkpoint(zoo: str, name: str, entry: dict[str, Any], outline: Outline | None) -> Checkpoint:
     part = entry.get("for", "")
     folder = snapshot(entry["repository"], entry["revision"]) if "repository" in entry else user_folder(entry["folder"])
     some = f" {name}" if entry.get("optional") else ""
@@ -92,6 +98,8 @@ def _checkpoint(zoo: str, name: str, entry: dict[str, Any]) -> Checkpoint:
         note=entry.get("note", ""),
         mend=entry.get("mend", mend).replace("{folder}", shlex.quote(str(folder))),
         optional=entry.get("optional", False),
+        outline=partial(outline, name) if outline else None,
+        thrift=entry.get("thrift", {}),
     )
 
 
