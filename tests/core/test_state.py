@@ -181,7 +181,7 @@ def test_who_fails_at_a_step_is_named(error: BaseException) -> None:
         list(invert("red", [], Lost(), rules=Rules(**RULES), size=(8, 8)))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), torch.OutOfMemoryError("x"), OptionError("x")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OptionError("x")])
 def test_what_is_nobodys_fault_is_left_as_it_is(error: BaseException) -> None:
     with pytest.raises(type(error)):
         fail(error)
