@@ -109,7 +109,7 @@ def test_other_zoos(name: str, numbers: int) -> None:
         with FlopCounterMode(display=False) as counter:
             vae.decode(z[:1])
         assert prior.flop["decode"] == pytest.approx(counter.get_total_flops(), rel=0.01)
-        assert prior.flop["backward"] == pytest.approx(prior.flop["decode"], rel=0.1)
+        assert prior.flop["backward"] == pytest.approx(prior.flop["decode"], rel=0.15)
 
 
 def test_every_referee_of_the_pocket_zoo_is_weighed(pocket: Scales) -> None:
@@ -120,7 +120,7 @@ def test_every_referee_of_the_pocket_zoo_is_weighed(pocket: Scales) -> None:
     seats = assemble(check(settings, REGISTRY, PROMPT)).seats
     assert [part.name for part in referees] == list(names)
     assert [(part.numbers, part.weights) for part in referees] == [weights(seat.referee) for seat in seats]
-    assert all(part.flop["views"] > 1e9 for part in referees)
+    assert all(part.flop["views"] > 1e8 for part in referees)
 
 
 def test_clip_needs_no_file(sd15: Scales) -> None:
