@@ -19,6 +19,8 @@ import torch
 
 GRACE = 10.0
 """Seconds from the first watch to the second."""
+AGAIN = 0.5
+"""Seconds from one alarm to the next."""
 STDERR = 2
 
 
@@ -53,11 +55,13 @@ def limited(seconds: float | None) -> Iterator[None]:
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
     def ring(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         raise TimeoutError(f"no answer within {seconds:g} seconds")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
+        # Again until Python hears it: a call that begins to wait just as an alarm comes sleeps through that one.
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
