@@ -63,7 +63,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def short_of_memory(error: BaseException) -> OptionError:
     """What is said of it."""
-    first = str(error).partition("\n")[0]
+    first = str(error).partition("\n")[0] or type(error).__name__
     return OptionError(f"Out of memory: {first} `referee plan --fit 12GB` says what needs less.")
 
 

@@ -203,7 +203,7 @@ class Panel:
                 if not out_of_memory(error):
                     raise
                 if most == 1:
-                    first = str(error).partition("\n")[0]
+                    first = str(error).partition("\n")[0] or type(error).__name__
                     raise OptionError(
                         f"There is no memory for one view of '{seat.name}': {first} "
                         "`referee plan --fit` says what would do; some referees have checkpoint=true, for less memory."
