@@ -1,7 +1,7 @@
-"""The command line: `referee generate | sample | score | plan | report | plugins | zoo | convert | doctor`.
+"""The command line: `referee generate | resume | sample | score | plan | report | plugins | zoo | convert | doctor`.
 
 It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
-and exit code 2, before any model loads and with nothing written. 130 is Ctrl-C.
+and exit code 2, before any model loads and with nothing written. What stops a run is in `referee.running`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,24 @@ import typer
 from referee import convert, zoo_cli
 from referee.devices import KNOWN
 from referee.doctor import doctor
-from referee.errors import OptionError, PromptError, RefereeError, out_of_memory
+from referee.errors import OptionError, PromptError, RefereeError, out_of_memory, short_of_memory
 from referee.flags import Block, Files, Json, NoPlugins, open_registry
 from referee.plugin_commands import app as plugins
 from referee.report import report
-from referee.watch import AnimationOption, PreviewEvery, Quiet, Report, Verbose, Watch
+from referee.resume import resume
+from referee.watch import AnimationOption, CheckpointEvery, PreviewEvery, Quiet, Report, Verbose, Watch
 from referee.watch import Json as JsonResult
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from referee.play import Result
     from referee.plugins import Registry
     from referee.settings import Settings
-    from referee.watch import Keeper
 
 app = typer.Typer(
     help="Pictures by model inversion: a latent is optimised until frozen referees agree that it matches the prompt.",
     epilog='Example: referee generate "a red circle and a blue striped square" --referee blip2 --referee clip\n\n'
-    "Exit codes: 0 done; 1 `referee doctor` found something broken, or a bug; 2 refused, and nothing was written; "
-    "130 stopped by Ctrl-C, the best pictures so far were written.",
+    "Exit codes: 0 done; 1 failed on the way (what is kept is said), a bug, or `referee doctor` found a fault; "
+    "2 refused, and nothing was written; 130 stopped by Ctrl-C, 143 by SIGTERM: the best pictures so far were written, "
+    "and `referee resume` goes on.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -48,6 +46,7 @@ app = typer.Typer(
 app.add_typer(plugins, name="plugins")
 app.add_typer(zoo_cli.app, name="zoo")
 app.add_typer(convert.app, name="convert")
+app.command()(resume)
 app.command()(report)
 app.command()(doctor)
 
@@ -141,6 +140,7 @@ def generate(
     out: Out = None,
     device: Device = None,
     dtype: Dtype = None,
+    checkpoint_every: CheckpointEvery = None,
     preview_every: PreviewEvery = None,
     animation: AnimationOption = "none",
     report: Report = True,
@@ -156,7 +156,7 @@ def generate(
     [dim]referee generate "a red circle and a blue striped square"
     referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5 -n 4[/dim]
     """
-    watch = Watch(json_, quiet, verbose, preview_every, animation, report)
+    watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every)
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
@@ -306,7 +306,7 @@ def _run(
     from referee import record
     from referee.parts import check
     from referee.prompt import Prompt
-    from referee.watch import Keeper, log_plan, log_to_stderr
+    from referee.watch import log_plan, log_to_stderr
 
     # Everything that can be refused for nothing is refused here.
     log_to_stderr(watch.verbose)
@@ -316,62 +316,18 @@ def _run(
     console = watch.console()
     with console.status("loading the models") if console.is_terminal else nullcontext():
         from referee.parts import assemble
-        from referee.play import drain, sample_seeds
+        from referee.play import sample_seeds
+        from referee.running import Job, begin, write
 
         parts = assemble(plan)
     command = "sample" if plain else "generate"
     description = record.describe(request.text, settings, registry, command=command, device=parts.device)
     log_plan(description)
-    keeper = None
+    folder = record.choose_folder(out, request.text, settings.seeds[0])  # another run may have taken it meanwhile
     if plain:
-        result = sample_seeds(request, parts, settings.seeds)
+        write(folder, sample_seeds(request, parts, settings.seeds), description, None, watch, console)
     else:
-        from referee.display import Display
-
-        keeper = Keeper(folder, parts.rules.steps, len(settings.seeds), watch)
-        with Display(parts.rules.steps, console) as display:
-
-            def on_step(step: Any) -> None:
-                display.show(step)
-                registry.hook.referee_step(step=step)
-                keeper.keep(step)
-
-            result = drain(request, parts, settings.seeds, on_step)
-    _write(folder, result, description, keeper, watch, console)
-    if not result.complete:
-        raise typer.Exit(130)
-
-
-def _write(
-    folder: Path, result: Result, description: dict[str, Any], keeper: Keeper | None, watch: Watch, console: Console
-) -> None:
-    from referee import record
-
-    if not result.complete:
-        description["run"]["interrupted_after"] = len(result.history)
-        console.print(f"Stopped after {len(result.history)} steps; this is the best picture so far.")
-    if keeper:
-        keeper.finish(result)
-        description["run"]["frames"] = sorted(keeper.frames)
-    record.write_run(folder, description)
-    for seed, picture in zip(result.seeds, result.pictures, strict=True):
-        record.write_picture(folder / f"picture-{seed}.png", picture, description, seed)
-    if keeper:
-        record.write_metrics(folder, result.history)
-        record.write_strip(folder / "evolution.png", record.strip(keeper.few(), [f"seed {s}" for s in result.seeds]))
-        keeper.write(result)
-        if any(row["losses"] for row in result.history):
-            from referee import charts
-
-            maps = {name: found.numpy() for name, found in result.maps.items()}
-            record.write_strip(folder / "panel.png", charts.panel(result.history, result.pictures, maps))
-    page = folder / "report.html" if watch.report else None
-    if page:
-        from referee.report import write_report
-        from referee.run import open_run
-
-        write_report(page, [open_run(folder)])
-    watch.tell(folder, result, page, console)
+        begin(Job(request, settings, parts, registry, folder, description, watch, console))
 
 
 def main() -> None:
@@ -389,8 +345,7 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         if out_of_memory(error):
-            first = str(error).partition("\n")[0]
-            print(f"referee: Out of memory: {first} `referee plan --fit 12GB` says what needs less.", file=sys.stderr)
+            print(f"referee: {short_of_memory(error)}", file=sys.stderr)
             sys.exit(2)
         from referee.crash import report
 

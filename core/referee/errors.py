@@ -1,9 +1,9 @@
 """What can go wrong, as one tree; each message says what was found, what was expected and what mends it.
 
-RefereeError                exit code 2: the input was refused, nothing was written
+RefereeError                exit code 2: the input was refused, nothing was written; 1 if a run had begun
 |-- PromptError             the prompt is empty, too long, or has words that the zoo cannot draw
 |-- OptionError             an option, setting or schedule has the wrong name, type or value
-|-- PluginError             a plug-in is unknown, failed to load, or two share one name
+|-- PluginError             a plug-in is unknown, failed to load, or two share one name; a referee failed at a step
 |-- WeightsError            a checkpoint is missing, cut short, or of another kind
 |-- RunError                a run's folder or picture cannot be read back
 `-- OutputError             the output folder cannot be written to
@@ -12,7 +12,8 @@ RefereeError                exit code 2: the input was refused, nothing was writ
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import PurePath
 
@@ -30,7 +31,7 @@ class OptionError(RefereeError):
 
 
 class PluginError(RefereeError):
-    """A plug-in is unknown, failed to load, or shares its name with another."""
+    """A plug-in is unknown, failed to load, shares its name with another, or failed at a step."""
 
 
 class WeightsError(RefereeError):
@@ -60,6 +61,12 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(each in said for each in words)
 
 
+def short_of_memory(error: BaseException) -> OptionError:
+    """What is said of it."""
+    first = str(error).partition("\n")[0] or type(error).__name__
+    return OptionError(f"Out of memory: {first} `referee plan --fit 12GB` says what needs less.")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the names nearest to a misspelt one, or all of them.
 
@@ -86,3 +93,24 @@ def where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({PurePath(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return " ".join(f"{type(error).__name__}: {error}".split()) + place
+
+
+@contextmanager
+def blamed(name: str, k: int) -> Iterator[None]:
+    """What a part raises at a step, ``sys.exit`` as well, becomes a PluginError that names it.
+
+    A RefereeError says enough by itself, and memory that ran out is for those who can do something about it.
+
+    >>> with blamed("clip", 7):
+    ...     raise KeyError("tokens")
+    Traceback (most recent call last):
+    referee.errors.PluginError: 'clip' failed at step 7: KeyError: 'tokens' (<doctest referee.errors.blamed[0]>, line 2)
+    """
+    try:
+        yield
+    except RefereeError:
+        raise
+    except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
+        raise PluginError(f"'{name}' failed at step {k}: {where(error)}") from error

@@ -10,14 +10,16 @@
         if i is a restart: z = z_ema
 
 `invert` yields each step and holds no other state than z, its average, the optimiser's moments and ``memory``, in which
-its parts keep what they need: showing, saving and stopping are the caller's. Differences from the paper and from its
-released code are listed in docs/fidelity.md.
+its parts keep what they need (`referee.state.State`: it can be handed out after any step, and begun from): showing,
+saving and stopping are the caller's. Differences from the paper and from its released code are listed in
+docs/fidelity.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,12 +27,13 @@ from torch import Tensor
 
 from referee import balance
 from referee.contract import Augmentation, Balancer, Image, Latent, Memory, Prior, Progress, Prompt, Pull
-from referee.errors import OptionError
+from referee.errors import OptionError, blamed
 from referee.panel import Panel, Seat, Space, check, shaped
 from referee.randomness import generators, normal
 from referee.rules import Rules
+from referee.state import State
 
-__all__ = ["Seat", "Step", "invert"]
+__all__ = ["Seat", "State", "Step", "invert"]
 
 PerSample = Float[Tensor, "n"]
 
@@ -52,6 +55,7 @@ class Step:
         maps: at the last step that referees steer, else empty: where on the image each pulls, (n, H, W): |d loss / d x|
             of a referee when it was last asked, and for "prior" how its step alone changes x, |DEC(z - lr g_p) - x|;
             both summed over channels, each in a unit of its own.
+        state: gives a copy of the loop's state after the step, if called before the next step is asked for.
     """
 
     k: int
@@ -64,6 +68,7 @@ class Step:
     sat_out: Mapping[str, Bool[Tensor, "n"]]
     cosines: balance.Cosines | None = None
     maps: Mapping[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
+    state: Callable[[], State] | None = None
 
 
 def invert(
@@ -79,6 +84,7 @@ def invert(
     size: tuple[int, int] = (512, 512),
     device: torch.device | str = "cpu",
     memory: Memory | None = None,
+    state: State | None = None,
 ) -> Iterator[Step]:
     """Play: optimise one latent per seed, yielding every step.
 
@@ -95,9 +101,12 @@ def invert(
         size: (height, width) in pixels.
         device: where the latent lives.
         memory: what panel and balancer keep from step to step is put here; a run begins with an empty one.
+        state: where to go on: what ``step.state()`` gave in a run of the same arguments. The steps that follow are
+            those of the unbroken run, bit for bit.
 
     Raises:
-        OptionError: no seats and no prior, two seats of one name, no seeds, or a size that does not fit.
+        OptionError: no seats and no prior, two seats of one name, no seeds, a size that does not fit, or a state of
+            another run.
         PluginError: a part gave losses or gradients of a wrong shape.
 
     >>> from referee.testing import ToyPrior, ToyReferee
@@ -111,14 +120,18 @@ def invert(
     check(seats, rules)
     _check_seeds(seeds)
     plays_prior = rules.prior_weight.most > 0
-    panel = Panel(seats, prompt, rules, augmentation, balancer, space, seeds, {} if memory is None else memory, device)
+    memory = {} if memory is None else memory
+    memory |= _copies(state.memory, device) if state else {}
+    panel = Panel(seats, prompt, rules, augmentation, balancer, space, seeds, memory, device)
     pull_of: Pull | None = prior.read(prompt) if plays_prior else None
     first_of_tail = rules.steps - rules.tail if plays_prior else rules.steps
 
-    z = normal(seeds, 0, "start", prior.latent_shape(*size)).to(device).requires_grad_()
-    ema = z.detach().clone()
-    optimiser = _optimiser(z, rules)
-    for k in range(rules.steps):
+    begin = _begin(seeds, prior.latent_shape(*size), rules, state)
+    z = begin.z.to(device, copy=True).requires_grad_()
+    ema = begin.ema.to(device, copy=True)
+    optimiser = _optimiser(z, rules, begin.moments)
+    panel.maps |= _copies(begin.maps, device)
+    for k in range(begin.k, rules.steps):
         progress = Progress(k, rules.steps)
         u, lr = progress.fraction, rules.learning_rate(k)
         prior_lr = rules.prior_lr(u) if rules.prior_lr else lr
@@ -157,7 +170,27 @@ def invert(
         norms, sat_out = {name: balance.lengths(g).float() for name, g in heard.rows.items()}, heard.sat_out
         if pull is not None:
             norms["prior"], sat_out["prior"] = balance.lengths(pull).float(), prior_out
-        yield Step(k, rules.steps, z.detach().clone(), image, heard.losses, norms, agreed, sat_out, cosines, maps)
+        memory |= {name: t.contiguous() for name, t in memory.items()}  # as read from a file: layout decides rounding
+        here = partial(_after, k, z, ema, optimiser, panel)
+        yield Step(k, rules.steps, z.detach().clone(), image, heard.losses, norms, agreed, sat_out, cosines, maps, here)
+
+
+def _begin(seeds: Sequence[int], shape: tuple[int, int, int], rules: Rules, state: State | None) -> State:
+    """Where a run goes on; by default z0 ~ N(0, I), z_ema = z0."""
+    if state is None:
+        z = normal(seeds, 0, "start", shape)
+        return State(0, z, z)
+    state.check((len(seeds), *shape), rules.steps)
+    return state
+
+
+def _after(k: int, z: Latent, ema: Latent, optimiser: torch.optim.Optimizer, panel: Panel) -> State:
+    moments = {name: t for name, t in optimiser.state.get(z, {}).items() if isinstance(t, Tensor)}
+    return State(k + 1, z.detach().clone(), ema.clone(), _copies(moments), _copies(panel.memory), dict(panel.maps))
+
+
+def _copies(table: Mapping[str, Tensor], device: torch.device | str | None = None) -> dict[str, Tensor]:
+    return {name: t.detach().to(device=device, copy=True) for name, t in table.items()}
 
 
 def _pull(
@@ -165,7 +198,8 @@ def _pull(
 ) -> tuple[Latent | None, Bool[Tensor, "n"]]:
     if pull_of is None:
         return None, torch.zeros(len(z), dtype=torch.bool)
-    pull = pull_of(z.detach(), progress, generators(seeds, progress.k, "prior"))
+    with blamed("prior", progress.k):
+        pull = pull_of(z.detach(), progress, generators(seeds, progress.k, "prior"))
     return _usable(weight * shaped("prior", pull, z))
 
 
@@ -174,10 +208,13 @@ def _usable(g: Latent) -> tuple[Latent, Bool[Tensor, "n"]]:
     return torch.where(good[:, None, None, None], g, 0.0), ~good
 
 
-def _optimiser(z: Latent, rules: Rules) -> torch.optim.Optimizer:
-    if rules.update == "adam":
-        return torch.optim.Adam([z], lr=1.0, weight_decay=rules.weight_decay)
-    return torch.optim.SGD([z], lr=1.0)
+def _optimiser(z: Latent, rules: Rules, moments: Mapping[str, Tensor]) -> torch.optim.Optimizer:
+    adam = rules.update == "adam"
+    made = torch.optim.Adam([z], lr=1.0, weight_decay=rules.weight_decay) if adam else torch.optim.SGD([z], lr=1.0)
+    if moments:
+        # Copies, as torch makes some of them, and not of Adam's count; it brings them to z's device.
+        made.load_state_dict({**made.state_dict(), "state": {0: _copies(moments)}})
+    return made
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:

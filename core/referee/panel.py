@@ -31,10 +31,11 @@ from referee.contract import (
     Remembering,
     Views,
 )  # fmt: skip
-from referee.errors import OptionError, PluginError, out_of_memory
+from referee.errors import OptionError, PluginError, blamed, out_of_memory
 from referee.gradients import ViewPlan, referee_gradient, through_decoder
 from referee.rules import Rules
 from referee.schedules import Schedule, constant
+from referee.timeout import limited
 
 PerSample = Float[Tensor, "n"]
 Space = Literal["latent", "image"]
@@ -66,6 +67,7 @@ class Seat:
         margin: of a negative referee, in its loss's unit; None for its loss on a plain grey picture.
         every: it is asked at each such step, counted from the first after ``start``.
         between: what its last gradient does at the other steps: goes on playing ("reuse") or not ("leave").
+        timeout: seconds within which it must answer at a step: see `referee.timeout`; None for no end.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Seat:
     margin: float | None = None
     every: int = 1
     between: Literal["reuse", "leave"] = "reuse"
+    timeout: float | None = None
 
     def weight_at(self, k: int, steps: int) -> float:
         """Its weight at a step, 0 outside its time."""
@@ -146,7 +149,9 @@ class Panel:
             last = seat is asked[-1]
             own = self.augmentation if seat.augmentation == "shared" else seat.augmentation
             count = (seat.views or self.rules.views) if own else 1
-            losses[seat.name], g = self._gradient(seat, x, ViewPlan(self.seeds, k, count, self.rules.micro_batch, own))
+            plan = ViewPlan(self.seeds, k, count, self.rules.micro_batch, own)
+            with blamed(seat.name, k), limited(seat.timeout):
+                losses[seat.name], g = self._gradient(seat, x, plan)
             self.maps[seat.name] = g.abs().sum(1)
             fresh[seat.name] = g if self.space == "image" else through_decoder(x, z, g, keep_graph=not last)
             if seat.every > 1 and seat.between == "reuse":
@@ -198,8 +203,9 @@ class Panel:
                 if not out_of_memory(error):
                     raise
                 if most == 1:
+                    first = str(error).partition("\n")[0] or type(error).__name__
                     raise OptionError(
-                        f"There is no memory for one view of '{seat.name}': {str(error).splitlines()[0]} "
+                        f"There is no memory for one view of '{seat.name}': {first} "
                         "`referee plan --fit` says what would do; some referees have checkpoint=true, for less memory."
                     ) from error
             # Outside of the handler, where the error no longer holds what was computed.

@@ -162,7 +162,7 @@ def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:
         return Seat(
             part.title, make(order, place, Referee), part.weight, part.start, part.until, part.views,
             own if part.aug else "shared", Prompt(part.prompt) if part.prompt is not None else None,
-            part.negative, part.margin, part.every, part.between,
+            part.negative, part.margin, part.every, part.between, part.timeout,
         )  # fmt: skip
 
     return tuple(seat(part, order) for part, order in zip(plan.settings.referees, plan.referees, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from referee.plugins import Registry, discover
 from referee.randomness import generators
 from referee.rules import Rules
 from referee.settings import NO_ZOO, Layer, build, preset
+from referee.state import State
 
 
 @dataclass(slots=True)
@@ -63,6 +64,41 @@ class Result:
         buffer = io.BytesIO()
         to_pillow(torch.cat(list(self.images), dim=-1)).save(buffer, "png")
         return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands after a step: with the history so far, all that `drain` needs to go on from there.
+
+    Attributes:
+        state: the loop's.
+        best: the latents of the least mean loss so far, (n, c, h, w); None before two steps were judged.
+        least: those losses, (n,).
+        maps: as in `Result`.
+    """
+
+    state: State | None = None
+    best: Latent | None = None
+    least: Float[Tensor, "n"] | None = None
+    maps: Mapping[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
+
+    def after(self, step: Step, before: Latent | None) -> Standing:
+        """With one more step; ``before`` is the latent that its losses judge, which the step moved."""
+        maps = {**self.maps, **{name: found.cpu() for name, found in step.maps.items()}}
+        if not step.losses or before is None:
+            return replace(self, maps=maps)
+        mean = torch.stack(list(step.losses.values())).mean(0).nan_to_num(nan=torch.inf)  # NaN is never best
+        if self.best is None or self.least is None:
+            return replace(self, best=before, least=mean, maps=maps)
+        better = (mean < self.least)[:, None, None, None]
+        return replace(
+            self, best=torch.where(better, before, self.best), least=torch.minimum(mean, self.least), maps=maps
+        )
+
+    def to(self, device: torch.device | str) -> Standing:
+        """With what is compared at each step on the device of the run."""
+        best, least = (None if t is None else t.to(device) for t in (self.best, self.least))
+        return replace(self, best=best, least=least)
 
 
 def load(
@@ -144,41 +180,48 @@ def generate(
 
 
 def drain(
-    prompt: Prompt, parts: Parts, seeds: Sequence[int], on_step: Callable[[Step], object] | None = None
+    prompt: Prompt,
+    parts: Parts,
+    seeds: Sequence[int],
+    on_step: Callable[[Step], object] | None = None,
+    *,
+    standing: Standing | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    keep: Callable[[Standing, Sequence[Mapping[str, Any]]], object] | None = None,
 ) -> Result:
-    """Play all steps and decode the last latent; on Ctrl-C, the one of the least mean loss of those who played."""
+    """Play all steps and decode the last latent; on Ctrl-C, the one of the least mean loss of those who played.
+
+    Args:
+        prompt, parts, seeds: of the run.
+        on_step: called with each step.
+        standing, history: where to go on; the history's first ``standing.state.k`` entries count.
+        keep: called after ``on_step`` with where the run then stands, and the history so far.
+    """
+    now = (standing or Standing()).to(parts.device)
     steps = invert(
         prompt, parts.seats, parts.prior, rules=parts.rules, augmentation=parts.augmentation, balancer=parts.balancer,
-        space=parts.space, seeds=seeds, size=parts.size, device=parts.device,
+        space=parts.space, seeds=seeds, size=parts.size, device=parts.device, state=now.state,
     )  # fmt: skip
-    history: list[dict[str, Any]] = []
-    best: Latent | None = None
-    least: Float[Tensor, "n"] | None = None
-    z, complete = None, True
-    before: Latent | None = None
-    maps: dict[str, Float[Tensor, "n H W"]] = {}
+    rows = [dict(row) for row in history[: now.state.k]] if now.state else []
+    z = now.state.z.to(parts.device) if now.state else None
+    complete = True
     try:
         for step in steps:
-            history.append(numbers(step))
-            maps |= {name: found.cpu() for name, found in step.maps.items()}
-            z = step.z
-            if step.losses and before is not None:  # a step's losses are those of the latent before it
-                mean = torch.stack(list(step.losses.values())).mean(0).nan_to_num(nan=torch.inf)  # NaN is never best
-                better = torch.ones_like(mean, dtype=torch.bool) if least is None else mean < least
-                least = mean if least is None else torch.minimum(mean, least)
-                best = before if best is None else torch.where(better[:, None, None, None], before, best)
-            before = z
+            now, z = now.after(step, z), step.z
+            rows.append(numbers(step))
             if on_step:
                 on_step(step)
+            if keep and step.state:
+                keep(replace(now, state=step.state()), rows)
     except KeyboardInterrupt:
         complete = False
         if z is None:
             raise
-        z = best if best is not None else z
+        z = now.best if now.best is not None else z
     assert z is not None
     with torch.no_grad():
         images = parts.prior.decode(z).cpu()
-    return Result(prompt, tuple(seeds), images, z.cpu(), history, complete, maps)
+    return Result(prompt, tuple(seeds), images, z.cpu(), rows, complete, dict(now.maps))
 
 
 def numbers(step: Step) -> dict[str, Any]:

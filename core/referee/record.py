@@ -8,6 +8,7 @@
       panel.png            losses, agreement, and where on the picture each referee and the prior pulled
       frames-SEED.webp     a picture's film, see `referee.film`; evolution.webp or .gif, preview-STEP.png if asked for
       report.html          all of it on one page, see `referee.report`
+      checkpoint*          until it is finished: where it stands, see `referee.checkpoint`
 
 Files are written whole: to a temporary name, then renamed. `referee.run` reads them back.
 """
@@ -40,7 +41,7 @@ from referee.settings import NO_ZOO, Part, Settings
 LOG = logging.getLogger("referee")
 WRITTEN = (
     "run.toml", "picture-*.png", "metrics.jsonl", "evolution.*", "panel.png", "frames-*.webp", "preview-*.png",
-    "report.html",
+    "report.html", "checkpoint*",
 )  # fmt: skip
 LIBRARIES = (
     "vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia", "numpy", "pillow", "safetensors",

@@ -84,6 +84,12 @@ def page(runs: Sequence[Run]) -> str:
     )  # fmt: skip
 
 
+def _stopped(run: Run) -> str:
+    if run.about.unfinished:
+        return f"Not finished: {len(run.metrics)} steps so far."
+    return "" if run.complete else f"Stopped after {run.about.interrupted_after} steps: the best so far."
+
+
 def _view(run: Run) -> dict[str, Any]:
     """What the template shows of a run; text is escaped there, and only there."""
     from markupsafe import Markup
@@ -106,7 +112,7 @@ def _view(run: Run) -> dict[str, Any]:
         "prompt": run.prompt.text,
         "facts": f"{who} · {steps} · {size} pixels · {seeds}{zoo}",
         "short": f"{seeds} · {who}",
-        "stopped": "" if run.complete else f"Stopped after {run.about.interrupted_after} steps: the best so far.",
+        "stopped": _stopped(run),
         "pictures": pictures,
         "frames": run.about.frames if any(picture["film"] for picture in pictures) else (),
         "steps": rules.steps,

@@ -55,6 +55,8 @@ class About(BaseModel):
     prompt: str = Field(description="as drawn")
     command: Literal["generate", "sample"] = Field("generate", description="what was asked for")
     interrupted_after: int | None = Field(None, ge=0, description="steps, if it was stopped")
+    unfinished: bool = Field(False, description="it is under way, or was cut off")
+    mixed: tuple[Text, ...] = Field((), max_length=100, description="what changed where it was gone on with, by force")
     device: Text = Field("", description="where it computed")
     python: Text = ""
     platform: Text = ""
@@ -102,8 +104,8 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """False if it was stopped; see ``about.interrupted_after``."""
-        return self.about.interrupted_after is None
+        """False if it was stopped, see ``about.interrupted_after``, or cut off, or is under way."""
+        return self.about.interrupted_after is None and not self.about.unfinished
 
     @property
     def pictures(self) -> Mapping[int, Path]:
@@ -154,7 +156,8 @@ def open_run(path: str | Path) -> Run:
         settings, prompt = build([layer]), Prompt(about.prompt)
     except (OptionError, PromptError) as error:
         raise RunError(f"{folder / 'run.toml'}: {error}") from error
-    return Run(folder, prompt, settings, about, _metrics(folder / "metrics.jsonl", len(settings.seeds)))
+    metrics = _metrics(folder / "metrics.jsonl", len(settings.seeds), torn=about.unfinished)
+    return Run(folder, prompt, settings, about, metrics)
 
 
 def read_config(path: Path) -> Layer:
@@ -258,13 +261,16 @@ def _about(layer: Layer, path: Path) -> About:
         raise RunError(f"{path}, [{RECORD}]: {explain(error, About)}") from error
 
 
-def _metrics(path: Path, seeds: int) -> tuple[Row, ...]:
+def _metrics(path: Path, seeds: int, *, torn: bool) -> tuple[Row, ...]:
+    """``torn``: the last line may be cut off, as the run may have been while it was written."""
     if not path.is_symlink() and not path.exists():
         return ()
     rows: list[Row] = []
     for number, line in enumerate(BytesIO(read_plain(path, MAX_METRICS)), 1):
         if number > MAX_ROWS or len(line) > MAX_LINE:
             raise RunError(f"{path}, line {number}: at most {MAX_ROWS:,} lines of {MAX_LINE:,} bytes are read.")
+        if torn and not line.endswith(b"\n"):
+            break
         try:
             row = Row.model_validate_json(line)
         except ValidationError as error:

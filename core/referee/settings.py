@@ -77,6 +77,12 @@ class RefereePart(Part):
     between: Literal["reuse", "leave"] = Field(
         "reuse", description="at the steps between, its last gradient plays on (reuse) or not (leave)"
     )
+    timeout: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds it may take at a step: if it hangs, the run ends",
+    )
 
     @property
     def title(self) -> str:

@@ -29,6 +29,15 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log to stderr wh
 PreviewEvery = Annotated[
     int | None, typer.Option("--preview-every", metavar="K", help="Write preview-STEP.png every K steps.")
 ]
+CheckpointEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--checkpoint-every",
+        metavar="K",
+        help="Write a checkpoint every K steps; 0 for none but when the run is stopped. "
+        "[dim]default: every 30 seconds[/dim]",
+    ),
+]
 AnimationOption = Annotated[
     str, typer.Option("--animation", metavar="webp|gif|none", help="Write the pictures' way as an animation.")
 ]
@@ -49,10 +58,13 @@ class Watch:
     preview_every: int | None = None
     animation: str = "none"
     report: bool = False
+    checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
         if self.preview_every is not None and self.preview_every < 1:
             raise OptionError(f"--preview-every {self.preview_every}: say after how many steps, at least 1.")
+        if self.checkpoint_every is not None and self.checkpoint_every < 0:
+            raise OptionError(f"--checkpoint-every {self.checkpoint_every}: say after how many steps; 0 for none.")
         if self.animation not in ("webp", "gif", "none"):
             raise OptionError(f"--animation {self.animation}: write webp, gif or none.")
         if self.json and self.quiet:

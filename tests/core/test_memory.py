@@ -10,7 +10,7 @@ import torch
 
 from referee import cli
 from referee.contract import Losses, Memory, Prompt, Views
-from referee.errors import OptionError, out_of_memory
+from referee.errors import OptionError, PluginError, out_of_memory
 from referee.inversion import Seat, Step, invert
 from referee.rules import Rules
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
@@ -68,7 +68,7 @@ def test_one_view_that_does_not_fit_is_refused_with_what_helps() -> None:
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(PluginError, match="'large' failed at step 0: RuntimeError: shapes do not fit"):
         play(Large(2, RuntimeError("shapes do not fit")))
     assert not out_of_memory(ValueError("out of memory, says somebody"))
 
