@@ -112,7 +112,7 @@ class Checkpoints:
 
 def fingerprint(prompt: str, settings: Settings) -> str:
     """A sum over all that decides what a run draws: everything but device, micro-batch and patience."""
-    aside: dict[str, Any] = {"device": True, "rules": {"micro_batch"}, "referees": {"__all__": {"timeout"}}}
+    aside: dict[str, Any] = {"device": True, "rules": {"micro_batch"}, "referees": {"__all__": {"timeout", "offload"}}}
     said = settings.model_dump(mode="json", exclude=aside, exclude_none=True)
     return sha256(json.dumps([prompt, said], sort_keys=True).encode()).hexdigest()
 

@@ -22,6 +22,7 @@ class Device:
         half: TFLOP/s of dense matrix products in bfloat16 or float16, summed up in float32; 0 if nobody said.
         single: the same in float32.
         overhead: bytes that torch takes for itself: its context, and kernels' workspaces.
+        apart: its memory is not the CPU's, so weights may rest there.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Device:
     half: float
     single: float
     overhead: int = GIB
+    apart: bool = True
 
     def seconds(self, flop: float, dtype: str) -> float | None:
         """For so many FLOPs, at `EFFICIENCY`; None if the rate is not known."""
@@ -74,6 +76,7 @@ def here(device: str) -> Device:
     except (AttributeError, ValueError, OSError):  # not on this system
         memory = 0
     if torch.device(device).type != "cpu":
-        return Device(device, memory, 0, 0, GIB // 2)
+        return Device(device, memory, 0, 0, GIB // 2, apart=False)
     threads = torch.get_num_threads()
-    return Device(f"{device}, {threads} thread{'s' * (threads > 1)}", memory, threads * CORE, threads * CORE, GIB // 2)
+    title = f"{device}, {threads} thread{'s' * (threads > 1)}"
+    return Device(title, memory, threads * CORE, threads * CORE, GIB // 2, apart=False)

@@ -1,8 +1,9 @@
 """What would make a run fit into so much memory: the cheapest of a few known changes, and the flags to type for it.
 
-From what costs nothing to what shows in the picture: half precision; fewer views at once; referees that keep less and
-compute it again (their option ``checkpoint``, if they have one); what a zoo offers in place of a part (its checkpoints'
-``thrift``, such as a tiny decoder).
+From what costs nothing to what shows in the picture: half precision; fewer views at once; parts that keep less and
+compute it again (their option ``checkpoint``, if they have one); referees that rest in the CPU's memory between their
+turns (``offload``), where that is another; what a zoo offers in place of a part (its checkpoints' ``thrift``, such as
+a tiny decoder).
 """
 
 from __future__ import annotations
@@ -39,21 +40,27 @@ class Fit:
     flags: tuple[str, ...]
 
 
-def fit(scales: Scales, registry: Registry, settings: Settings, memory: int) -> Fit:
-    """The first of the known changes, from cheap to dear, that needs at most so many bytes."""
-    for candidate in _candidates(scales, registry, settings):
+def fit(scales: Scales, registry: Registry, settings: Settings, memory: int, apart: bool) -> Fit:
+    """The first of the known changes, from cheap to dear, that needs at most so many bytes.
+
+    Args:
+        apart: they are not the CPU's, so weights may rest there.
+    """
+    for candidate in _candidates(scales, registry, settings, apart):
         forecast = scales.weigh(candidate)
-        if fits := forecast.weights + forecast.activations <= memory:
+        if fits := forecast.need(apart) <= memory:
             break
     return Fit(forecast, fits, tuple(_told(settings, candidate)), tuple(_flags(settings, candidate)))
 
 
-def _candidates(scales: Scales, registry: Registry, settings: Settings) -> Iterator[Settings]:
+def _candidates(scales: Scales, registry: Registry, settings: Settings, apart: bool) -> Iterator[Settings]:
     """The settings themselves, then each change on top of those before it, with ever fewer views at once."""
     yield settings
     changes: list[Mapping[str, Any]] = [
         {"dtype": "bfloat16" if settings.dtype == "float32" else settings.dtype},
-        {"referees": _thrifty(registry, settings)},
+        {"referees": _thrifty(registry, settings, resting=False)},
+        {"prior": _checkpointed(registry, settings)},
+        *([{"referees": _thrifty(registry, settings, resting=True)}] if apart and len(settings.referees) > 1 else []),
         {"prior": _replaced(scales.shelf, settings)},
     ]
     rung = settings
@@ -65,13 +72,21 @@ def _candidates(scales: Scales, registry: Registry, settings: Settings) -> Itera
             batch //= 2
 
 
-def _thrifty(registry: Registry, settings: Settings) -> list[dict[str, Any]]:
-    """The referees, each with the option `CHECKPOINT` if it has it."""
+def _thrifty(registry: Registry, settings: Settings, *, resting: bool) -> list[dict[str, Any]]:
+    """The referees, each with the option `CHECKPOINT` if it has it; and resting between their turns."""
     parts: list[dict[str, Any]] = _table(settings)["referees"]
     for part in parts:
         if CHECKPOINT in registry.find("referee", part["name"]).options.model_fields:
             part["options"] = {**part.get("options", {}), CHECKPOINT: True}
+        part["offload"] = part["offload"] or resting
     return parts
+
+
+def _checkpointed(registry: Registry, settings: Settings) -> dict[str, Any]:
+    """The prior, with the option `CHECKPOINT` if it has it."""
+    assert settings.prior
+    has = CHECKPOINT in registry.find("prior", settings.prior.name).options.model_fields
+    return {"name": settings.prior.name, "options": {**settings.prior.options, **({CHECKPOINT: True} if has else {})}}
 
 
 def _replaced(shelf: Sequence[Checkpoint], settings: Settings) -> dict[str, Any]:
@@ -97,11 +112,16 @@ def _told(before: Settings, after: Settings) -> Iterator[str]:
         yield f"models in {after.dtype}: half the memory, a little rounding"
     if after.rules.micro_batch != before.rules.micro_batch:
         yield f"{after.rules.micro_batch} views at once: the same result, somewhat slower"
-    if after.referees != before.referees:
+    if any(a.options != b.options for a, b in zip(after.referees, before.referees, strict=True)):
         yield "referees keep less and compute it again: the same result, a third more of their time"
-    if after.prior != before.prior and after.prior and before.prior:
+    if any(a.offload != b.offload for a, b in zip(after.referees, before.referees, strict=True)):
+        yield "referees rest in the CPU's memory between their turns: the same result, and their weights travel"
+    if after.prior and before.prior:
         new = {key: value for key, value in after.prior.options.items() if before.prior.options.get(key) != value}
-        yield f"{', '.join(f'{key}={value}' for key, value in new.items())}: another picture, near the same"
+        if new.pop(CHECKPOINT, False):
+            yield "the decoder keeps less and decodes again for each referee: the same result"
+        if new:
+            yield f"{', '.join(f'{key}={value}' for key, value in new.items())}: another picture, near the same"
 
 
 def _flags(before: Settings, after: Settings) -> Iterator[str]:

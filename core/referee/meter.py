@@ -9,9 +9,8 @@ among them, as they come and go; what a kernel needs for itself while it runs (c
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FunctionType, ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -21,6 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from referee.holdings import holdings
 
 
 @contextmanager
@@ -110,21 +111,9 @@ def weights(part: Any) -> tuple[int, int]:
 
 
 def _tensors(part: Any) -> Iterator[Tensor]:
-    queue, seen = [part], set[int]()
-    while queue:
-        one = queue.pop()
-        if id(one) in seen or isinstance(one, (str, bytes, int, float, type, ModuleType, FunctionType)):
-            continue
-        seen.add(id(one))
-        if isinstance(one, Tensor):
-            yield one
-        elif isinstance(one, nn.Module):
-            yield from one.parameters()
-            yield from one.buffers()
-        elif isinstance(one, Mapping):
-            queue += one.values()
-        elif isinstance(one, (list, tuple, set, frozenset)):
-            queue += one
+    for each in holdings(part):
+        if isinstance(each, nn.Module):
+            yield from each.parameters()
+            yield from each.buffers()
         else:
-            queue += getattr(one, "__dict__", {}).values()
-            queue += [getattr(one, name) for name in getattr(type(one), "__slots__", ()) if hasattr(one, name)]
+            yield each

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,6 +34,7 @@ from referee.contract import (
 )  # fmt: skip
 from referee.errors import OptionError, PluginError, blamed, out_of_memory
 from referee.gradients import ViewPlan, referee_gradient, through_decoder
+from referee.holdings import lent
 from referee.rules import Rules
 from referee.schedules import Schedule, constant
 from referee.timeout import limited
@@ -67,6 +69,7 @@ class Seat:
         margin: of a negative referee, in its loss's unit; None for its loss on a plain grey picture.
         every: it is asked at each such step, counted from the first after ``start``.
         between: what its last gradient does at the other steps: goes on playing ("reuse") or not ("leave").
+        offload: its weights rest in the CPU's memory while it is not asked: see `referee.holdings.lent`.
         timeout: seconds within which it must answer at a step: see `referee.timeout`; None for no end.
     """
 
@@ -83,6 +86,7 @@ class Seat:
     every: int = 1
     between: Literal["reuse", "leave"] = "reuse"
     timeout: float | None = None
+    offload: bool = False
 
     def weight_at(self, k: int, steps: int) -> float:
         """Its weight at a step, 0 outside its time."""
@@ -132,7 +136,10 @@ class Panel:
         self.seats, self.rules, self.augmentation = seats, rules, augmentation
         self.space, self.seeds, self.memory = space, seeds, memory
         self.balancer = balancer.with_memory(memory) if isinstance(balancer, Remembering) else balancer
-        self.losses_of = {seat.name: read(seat, prompt, device) for seat in seats}
+        self.losses_of: dict[str, Loss] = {}
+        for seat in seats:
+            with at_work(seat, device):
+                self.losses_of[seat.name] = read(seat, prompt, device)
         self.maps: dict[str, Float[Tensor, "n H W"]] = {}
         """|d loss / d image|, summed over channels, of each referee when it was last asked. For the eye alone."""
 
@@ -150,7 +157,7 @@ class Panel:
             own = self.augmentation if seat.augmentation == "shared" else seat.augmentation
             count = (seat.views or self.rules.views) if own else 1
             plan = ViewPlan(self.seeds, k, count, self.rules.micro_batch, own)
-            with blamed(seat.name, k), limited(seat.timeout):
+            with blamed(seat.name, k), limited(seat.timeout), at_work(seat, x.device):
                 losses[seat.name], g = self._gradient(seat, x, plan)
             self.maps[seat.name] = g.abs().sum(1)
             fresh[seat.name] = g if self.space == "image" else through_decoder(x, z, g, keep_graph=not last)
@@ -223,6 +230,11 @@ class Panel:
 
     def _asks(self, seat: Seat, k: int) -> bool:
         return seat.is_due(k, self.rules.steps) or KEPT + seat.name not in self.memory
+
+
+def at_work(seat: Seat, device: torch.device | str) -> AbstractContextManager[None]:
+    """Within it, a seat's referee is where it can be asked."""
+    return lent(seat.referee, device) if seat.offload else nullcontext()
 
 
 def read(seat: Seat, prompt: Prompt, device: torch.device | str = "cpu") -> Loss:

@@ -153,16 +153,20 @@ def assemble(plan: Plan, *, weights: bool = True) -> Parts:
 def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:
     """Load the referees alone, as `referee score` needs them."""
     from referee.contract import Augmentation, Referee
+    from referee.holdings import send_home
     from referee.panel import Seat
 
     place = Place(device_name(plan.settings.device), plan.settings.dtype, weights)
 
     def seat(part: RefereePart, order: Order) -> Seat:
         own = make(order.aug, place, Augmentation) if order.aug else None
+        sitting = make(order, place, Referee)
+        if part.offload and weights:
+            send_home(sitting)  # before the next one loads
         return Seat(
-            part.title, make(order, place, Referee), part.weight, part.start, part.until, part.views,
+            part.title, sitting, part.weight, part.start, part.until, part.views,
             own if part.aug else "shared", Prompt(part.prompt) if part.prompt is not None else None,
-            part.negative, part.margin, part.every, part.between, part.timeout,
+            part.negative, part.margin, part.every, part.between, part.timeout, part.offload,
         )  # fmt: skip
 
     return tuple(seat(part, order) for part, order in zip(plan.settings.referees, plan.referees, strict=True))

@@ -35,7 +35,7 @@ def plan(prompt: str, settings: Settings, registry: Registry, on: str | None, fi
     with outlined(zoo) as shelf:
         scales = Scales(registry, Prompt(prompt), zoo, shelf)
         forecast = scales.weigh(settings)
-        found = None if budget is None else find(scales, registry, settings, budget - device.overhead)
+        found = None if budget is None else find(scales, registry, settings, budget - device.overhead, device.apart)
     if as_json:
         print(
             json.dumps(
@@ -80,7 +80,7 @@ def _device(on: str | None, wanted: str) -> Device:
 
 
 def _need(forecast: Forecast, device: Device) -> int:
-    return forecast.weights + forecast.activations + device.overhead
+    return forecast.need(device.apart) + device.overhead
 
 
 def _lines(forecast: Forecast, device: Device) -> list[str]:

@@ -22,7 +22,7 @@ from referee.contract import Augmentation, Balancer, Image, Latent, Prior, Promp
 from referee.errors import OptionError, PluginError
 from referee.gradients import resize
 from referee.inversion import Step, invert
-from referee.panel import Seat, Space
+from referee.panel import Seat, Space, at_work
 from referee.parts import Parts, assemble, check
 from referee.plugins import Registry, discover
 from referee.randomness import generators
@@ -309,7 +309,8 @@ def score(
         for seat in seats:
             referee = seat.referee
             view = referee.view(x) if isinstance(referee, Viewer) else resize(x, referee.input_size)
-            found = referee.read(seat.prompt or prompt)(view)
+            with at_work(seat, device):
+                found = referee.read(seat.prompt or prompt)(view)
             if found.shape != (1,):
                 shape = tuple(found.shape)
                 raise PluginError(f"'{seat.name}' gave a loss of shape {shape} for 1 view; expected (1,).")

@@ -43,6 +43,7 @@ class Cost:
         flop: what it computes in a step at which it is asked, by call: "decode", "backward", "pull", "views".
         peak: bytes that its largest call needs at a time beside weights and ``kept``.
         kept: bytes of the decoder's graph, which lives while referees play; of the prior alone.
+        rests: its weights lie in the CPU's memory between its turns.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Cost:
     flop: dict[str, int]
     peak: int
     kept: int = 0
+    rests: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,16 @@ class Forecast:
     def weights(self) -> int:
         """Bytes of all weights."""
         return sum(part.weights for part in self.parts)
+
+    @property
+    def at_once(self) -> int:
+        """Bytes of the weights on a device with a memory of its own: of those that rest, one part's at a time."""
+        resting = [part.weights for part in self.parts if part.rests]
+        return self.weights - sum(resting) + max(resting, default=0)
+
+    def need(self, apart: bool) -> int:
+        """Bytes of weights and of the rest of a step at its worst; ``apart``: on a memory that is not the CPU's."""
+        return (self.at_once if apart else self.weights) + self.activations
 
     @property
     def activations(self) -> int:
@@ -180,7 +192,8 @@ def referee_cost(part: RefereePart, referee: Referee, prompt: Prompt, settings: 
         with meter:
             leaf = resize(x, size).requires_grad_()
             torch.autograd.grad(loss(plan.views(leaf, portion)).sum(), leaf)
-    return Cost(part.title, "referee", *weights(referee), {"views": meter.flop * views // len(portion)}, meter.peak)
+    flop = {"views": meter.flop * views // len(portion)}
+    return Cost(part.title, "referee", *weights(referee), flop, meter.peak, rests=part.offload)
 
 
 def _views(part: RefereePart, settings: Settings) -> int:

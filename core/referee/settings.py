@@ -77,6 +77,7 @@ class RefereePart(Part):
     between: Literal["reuse", "leave"] = Field(
         "reuse", description="at the steps between, its last gradient plays on (reuse) or not (leave)"
     )
+    offload: bool = Field(False, description="its weights rest in the CPU's memory between its turns: slower, smaller")
     timeout: float | None = Field(
         None,
         gt=0,

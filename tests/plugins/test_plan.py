@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,19 +195,35 @@ def test_memory_falls_with_what_saves_it(sd15: Scales) -> None:
 
 @pytest.mark.parametrize(("memory", "flags"), [(400 * GIB, []), (12 * GIB, ["--dtype bfloat16"])])
 def test_fit_takes_the_cheapest_change(sd15: Scales, memory: int, flags: list[str]) -> None:
-    found = fit(sd15, REGISTRY, settings_of("sd15"), memory)
+    found = fit(sd15, REGISTRY, settings_of("sd15"), memory, apart=True)
     assert found.fits
     assert found.forecast.weights + found.forecast.activations <= memory
     assert list(found.flags[: len(flags)]) == flags
 
 
 def test_what_cannot_fit_is_said_with_everything_tried(sd15: Scales) -> None:
-    found = fit(sd15, REGISTRY, settings_of("sd15"), GIB)
+    found = fit(sd15, REGISTRY, settings_of("sd15"), GIB, apart=True)
     assert not found.fits
     assert found.flags == (
         "--dtype bfloat16", "--set rules.micro_batch=1", "--referee blip2:checkpoint=true",
-        "--prior 'stable-diffusion:cfg=30,template=A photo exactly contains {prompt},vae=zoo:taesd'",
+        "--prior 'stable-diffusion:cfg=30,template=A photo exactly contains {prompt},checkpoint=true,vae=zoo:taesd'",
     )  # fmt: skip
+
+
+def test_of_referees_that_rest_one_at_a_time_counts(pocket: Scales) -> None:
+    referees = [{"name": "blip2"}, {"name": "clip", "offload": True}, {"name": "clip", "label": "b", "offload": True}]
+    found = pocket.weigh(settings_of("pocket", referees=referees))
+    prior, blip2, clip, _ = (part.weights for part in found.parts)
+    assert found.at_once == prior + blip2 + clip
+    assert found.need(apart=False) - found.need(apart=True) == clip
+
+
+def test_where_nothing_else_is_enough_referees_rest(pocket: Scales) -> None:
+    settings = settings_of("pocket", referees=[{"name": "blip2"}, {"name": "clip"}])
+    least = replace(pocket.weigh(settings), settings=settings)
+    for apart in (True, False):
+        found = fit(pocket, REGISTRY, settings, least.activations // 100, apart)
+        assert any("offload=true" in flag for flag in found.flags) == apart
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from transformers import CLIPTokenizer
 from referee.contract import Prior, Progress, Prompt, Sampler
 from referee.errors import OptionError, WeightsError
 from referee.hooks import Place
+from referee.meter import Meter
 from referee.plugins import discover
 from referee.schedules import constant
 from referee.testing import check_prior
@@ -165,6 +166,26 @@ def test_decode_gradient_against_finite_differences(
         with torch.no_grad():
             ends = [(prior.decode(z + h * direction) * weight).sum() for h in (1e-6, -1e-6)]
         torch.testing.assert_close((gradient * direction).sum(), (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("vae", ["", "taesd"])
+def test_a_decoder_that_keeps_less_gives_the_same_gradients_every_time(
+    make: Callable[..., StableDiffusionPrior], folder: Path, vae: str
+) -> None:
+    found: list[torch.Tensor] = []
+    kept = []
+    for checkpoint in (False, True):
+        prior = make(vae=vae and str(folder / vae), checkpoint=checkpoint)
+        z = latents(prior).requires_grad_()
+        with Meter() as meter:
+            x = prior.decode(z)
+            kept.append(meter.now)
+        torch.manual_seed(5)
+        for weight in (x.detach(), 1 - x.detach()):  # each referee's gradient goes through the same graph
+            found += torch.autograd.grad(x, z, weight, retain_graph=True)
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+    assert kept[1] < kept[0] / 2
 
 
 def test_clamp_passes_exactly_the_gradients_that_lead_back() -> None:
