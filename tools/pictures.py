@@ -12,7 +12,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -56,7 +55,12 @@ def main() -> None:
     parts = referee.load(referees=["blip2", "clip"], settings={"rules": rules})
     shown = [0, given.steps // 20, given.steps // 8, given.steps // 3, given.steps * 2 // 3]
     way: list[Tensor] = []
-    made = referee.generate(PROMPT, parts, n=given.seeds, on_step=lambda s: way.append(s.image[0]) if s.k in shown else None)
+
+    def keep(step: referee.Step) -> None:
+        if step.k in shown:
+            way.append(step.image[0])
+
+    made = referee.generate(PROMPT, parts, n=given.seeds, on_step=keep)
     sheet([[*way, made.images[0]]], given.out / "way.webp")
 
     alone = referee.sample(PROMPT, parts, n=given.seeds)

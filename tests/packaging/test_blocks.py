@@ -68,7 +68,7 @@ def lines(block: Block) -> list[list[str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a page plays: referee-hello is installed there, and what `referee plugins new mine` writes can be imported."""
+    """Where a page plays: referee-hello is installed there, and what `plugins new mine` writes is importable."""
     shutil.copytree(ROOT / "examples" / "referee-hello" / "referee_hello", tmp_path / "site" / "referee_hello")
     about = tmp_path / "site" / "referee_hello-0.1.0.dist-info"
     about.mkdir()
@@ -178,7 +178,7 @@ def check_command(words: list[str]) -> None:
 
 
 def check_referee_line(words: list[str]) -> None:
-    """The command, its options and their values exist; referees, priors and settings are those that a run would take."""
+    """The command, its options and their values exist; parts and settings are such as a run would take."""
     command, name, context = typer.main.get_command(app), "referee", None
     while True:
         context = command.make_context(name, list(words), parent=context)
@@ -236,7 +236,7 @@ def check_names(text: str) -> None:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             module = importlib.import_module(node.module)
             for alias in node.names:
-                assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}"), (node.module, alias.name)
+                assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}"), text
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "referee":
             assert hasattr(referee, node.attr), node.attr
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -247,7 +247,7 @@ def check_names(text: str) -> None:
 
 
 def test_blocks_are_found() -> None:
-    text = "```sh\na\n```\n- x\n\n  ```python title=\"a.py\"\n  b\n  ```\n```\nc\n```\n"
+    text = '```sh\na\n```\n- x\n\n  ```python title="a.py"\n  b\n  ```\n```\nc\n```\n'
     assert blocks(text) == [Block("sh", "", "a\n"), Block("python", "a.py", "b\n"), Block("sh", "", "c\n")]
 
 

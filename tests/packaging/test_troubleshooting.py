@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md tells the truth: what it says is typed is typed here, and what it says is answered is answered.
+"""docs/troubleshooting.md tells the truth: what is typed there is typed here, and is answered as it says.
 
 Messages that depend on the machine are held against the code that says them.
 """
@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from pages.messages import GAP, _pieces, _sources, messages
+from pages.messages import GAP, messages, sources, template
 from typer.testing import CliRunner
 
 from referee.cli import app
@@ -76,8 +76,8 @@ def test_what_is_quoted_stands_in_the_code(section: str, answer: str) -> None:
 
 def sentences() -> set[str]:
     """Every f-string of the sources, with gaps."""
-    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in _sources())
-    return {"".join(_pieces(node)) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)}
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in sources())
+    return {template(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)}
 
 
 def test_every_way_out_named_in_prose_exists() -> None:

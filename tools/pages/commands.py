@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +10,9 @@ from typing import Any
 import typer
 from rich.text import Text
 
+from pages.prose import fenced, plain
 from referee import cli
 from referee import plugins as discovery
-
-from pages.prose import fenced, plain
 
 ENVIRONMENT = {
     discovery.ENVIRONMENT: "Names of the plug-ins to load, comma separated; empty for none. The others are blocked.",
@@ -38,7 +37,6 @@ def walk(command: Any, name: str = "referee", parent: Any = None) -> Iterator[tu
 
 def pages() -> dict[str, str]:
     """A page for each command at the top, what is below it included; and an index."""
-    os.environ.setdefault("COLUMNS", "100")
     found: dict[str, str] = {}
     rows = []
     for name, command, context in sorted(walk(root()), key=lambda found: _rank(found[0])):
@@ -67,11 +65,9 @@ def _rank(name: str) -> int:
 def _words(command: Any) -> tuple[str, str]:
     """What a command says of itself: its words, and its examples."""
     said = command.help or ""
-    code = "\n".join(
-        line.strip() for block in re.findall(r"\[dim\](referee .*?)\[/dim\]", said, flags=re.DOTALL) for line in block.splitlines()
-    )
+    found = re.findall(r"\[dim\](referee .*?)\[/dim\]", said, flags=re.DOTALL)
     rest = re.sub(r"\[dim\]referee .*?\[/dim\]", "", said, flags=re.DOTALL)
-    return plain(Text.from_markup(rest).plain), code
+    return plain(Text.from_markup(rest).plain), "\n".join(inspect.cleandoc(code) for code in found)
 
 
 def _body(command: Any, context: Any) -> str:
@@ -100,5 +96,5 @@ def _entry(parameter: Any, context: Any) -> str:
     names, said = parameter.get_help_record(context)
     said = re.sub(r"\s*\[(?:dim\])?(default: [^\[]*?)(?:\[/dim)?\]$", r" (\1)", said).strip()
     said = plain(Text.from_markup(said).plain)
-    names = f"`{_place(parameter)}`" if _is_argument(parameter) else ", ".join(f"`{n}`" for n in re.split(", | / ", names))
-    return f"{names}\n:   {said or 'Must be given.'}\n"
+    each = [_place(parameter)] if _is_argument(parameter) else re.split(", | / ", names)
+    return f"{', '.join(f'`{name}`' for name in each)}\n:   {said or 'Must be given.'}\n"

@@ -7,12 +7,11 @@ from importlib.resources import files
 
 from pydantic import BaseModel
 
+from pages.parts import registry
+from pages.prose import fenced, options, prose
 from referee import schedules
 from referee.rules import Rules
 from referee.settings import BalancerPart, Part, RefereePart, Settings
-
-from pages.parts import registry
-from pages.prose import fenced, options, prose
 
 TABLES: dict[str, tuple[str, type[BaseModel], str]] = {
     "settings": ("Top level", Settings, ""),
@@ -25,8 +24,8 @@ TABLES: dict[str, tuple[str, type[BaseModel], str]] = {
 INTRODUCTION = """# Configuration
 
 All that a run needs but the prompt is data. It comes in layers, later over earlier: the defaults below, a preset
-(`--preset`, by default that of the zoo), a TOML file (`--config`), single values (`--set rules.steps=80`), and the short
-flags of the command. Tables merge key by key; lists are replaced. An unknown key is an error.
+(`--preset`, by default that of the zoo), a TOML file (`--config`), single values (`--set rules.steps=80`), and flags
+of the command. Tables merge key by key; lists are replaced. An unknown key is an error.
 
 The `run.toml` that a run leaves in its folder is such a file, and complete: `--config run.toml` repeats the run.
 
@@ -73,12 +72,11 @@ def presets() -> dict[str, str]:
 
 
 def _presets() -> str:
-    tables = {name: tomllib.loads(text) for name, text in presets().items()}
-    rows = {"height": [t.get("height", "") for t in tables.values()], "width": [t.get("width", "") for t in tables.values()]}
+    there = presets()
+    tables = {name: tomllib.loads(text) for name, text in there.items()}
+    rows = {side: [table.get(side, "") for table in tables.values()] for side in ("height", "width")}
     rows |= {f"rules.{key}": [t.get("rules", {}).get(key, "") for t in tables.values()] for key in Rules.model_fields}
     head = f"| | {' | '.join(f'`{name}`' for name in tables)} |\n|---|{'---|' * len(tables)}\n"
     body = "".join(f"| `{key}` | {' | '.join(map(str, row))} |\n" for key, row in rows.items() if any(map(str, row)))
-    whole = "".join(f"\n### `{name}` {{ #preset-{name} }}\n\n{fenced(text, 'toml')}" for name, text in presets().items())
+    whole = "".join(f"\n### `{name}` {{ #preset-{name} }}\n\n{fenced(text, 'toml')}" for name, text in there.items())
     return head + body + whole
-
-

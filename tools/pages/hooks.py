@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 
+from pages.prose import fenced, plain, prose
+from pages.source import definition
 from referee import hooks
 from referee.hooks import ConverterSpec, Hooks, Spec, ZooSpec
 from referee.plugins import KINDS, SPECS
 from referee.scaffold import USAGE, project
-
-from pages.prose import fenced, plain, prose
-from pages.source import definition
 
 PROTOCOLS = {"referee": "Referee", "prior": "Prior", "augmentation": "Augmentation", "balancer": "Balancer"}
 MORE = {"referee": ["Viewer"], "prior": ["Sampler"], "balancer": ["Remembering"]}

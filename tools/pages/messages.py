@@ -5,17 +5,16 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-
-from referee import errors
-from referee.errors import RefereeError
 
 from pages.parts import built_in
 from pages.prose import prose
+from referee import errors
+from referee.errors import RefereeError
 
 GAP = "…"
 """Stands for what differs from case to case."""
-ROOT = Path(__file__).parents[2]
 
 
 def page() -> str:
@@ -40,18 +39,18 @@ def messages() -> dict[str, set[str]]:
     """The texts by the name of their error."""
     families = {name for name in vars(errors) if name.endswith("Error")}
     found: dict[str, set[str]] = defaultdict(set)
-    for path in _sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in families and node.args:
-                text = "".join(_pieces(node.args[0])).strip()
+    for path in sources():
+        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+        for call in calls:
+            if isinstance(call.func, ast.Name) and call.func.id in families and call.args:
+                text = template(call.args[0])
                 if text.strip(f"{GAP} ."):
-                    found[node.func.id].add(text)
+                    found[call.func.id].add(text)
     return found
 
 
-def _sources() -> Iterator[Path]:
-    from importlib.util import find_spec
-
+def sources() -> Iterator[Path]:
+    """All Python files of the framework and of the built-in plug-ins."""
     for name in ["referee", *(entry.module for entry in built_in())]:
         spec = find_spec(name)
         assert spec
@@ -59,8 +58,13 @@ def _sources() -> Iterator[Path]:
             yield from sorted(Path(folder).rglob("*.py"))
 
 
+def template(node: ast.expr) -> str:
+    """A text as the code has it, with gaps."""
+    return "".join(_pieces(node)).strip()
+
+
 def _pieces(node: ast.expr) -> Iterator[str]:
-    """A text with gaps of an f-string, or of texts that are added."""
+    """The pieces of an f-string, or of texts that are added."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, ast.JoinedStr):

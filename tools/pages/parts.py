@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from pages.prose import fenced, options, plain, prose
 from referee.crash import OWN
 from referee.hooks import PROJECT, ZooSpec
 from referee.plugins import Plugin, Registry, discover
 from referee.zoos import amount, total
-
-from pages.prose import fenced, options, plain, prose
 
 FLAGS = {
     "referee": "referee generate PROMPT --referee {}", "prior": "referee generate PROMPT --prior {}",
@@ -78,11 +76,11 @@ def _options(model: Any) -> str:
 def _zoo(spec: ZooSpec) -> str:
     rows = "\n".join(
         f"| `{c.name}`{' (optional)' if c.optional else ''} | {', '.join(sorted(c.options)) or '-'} "
-        f"| {c.source or 'not fetched'} | {c.licence} | {len(c.files)} | {amount(total(c.files) or None)} | {plain(c.note)} |"
+        f"| {c.source or 'not fetched'} | {c.licence} "
+        f"| {len(c.files)} | {amount(total(c.files) or None)} | {plain(c.note)} |"
         for c in spec.checkpoints()
     )
     text = "| checkpoint | for | from | licence | files | size | |\n|---|---|---|---|---|---|---|\n" + rows + "\n\n"
     for name, preset in spec.presets.items():
-        tomllib.loads(preset)
         text += f"The preset `{name}`:\n\n" + fenced(preset, "toml") + "\n"
     return text

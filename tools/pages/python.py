@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import referee
-from referee import testing
-
 from pages.prose import fenced, prose
 from pages.source import definition, signature
+from referee import testing
 
 
 def page() -> str:
@@ -23,7 +22,7 @@ def page() -> str:
 
 def _entry(module: str, name: str, door: str, level: str = "##") -> str:
     if name == "hookimpl":
-        return f"\n{level} `{name}`\n\nMarks a function of a plug-in as the implementation of a [hook](hooks/index.md).\n"
+        return f"\n{level} `{name}`\n\nMarks a function as what a plug-in does at a [hook](hooks/index.md).\n"
     found = definition(module, name)
     anchor = f"{door}.{name}".replace(".", "-").lower()
     return f"\n{level} `{name}` {{ #{anchor} }}\n\n{fenced(signature(module, name))}\n{prose(found.said)}\n"
