@@ -40,6 +40,10 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links to the sources lead nowhere on the site: their words stay."""
-    if page.file.src_uri == "contributing.md":
-        markdown = re.sub(r"\[([^]]+)\]\((?!https?:|#)(?!\w+\.md)[^)]+\)", r"\1", markdown)
-    return re.sub(r"\[([^]]+)\]\(\.\./(?:plugins|core|tests|examples|benchmarks)/[^)]+\)", r"\1", markdown)
+    there = {path.name for path in (ROOT / "docs").glob("*.md")}
+
+    def kept(link: re.Match[str]) -> str:
+        out = link[2].startswith("../") or (page.file.src_uri == "contributing.md" and link[2] not in there)
+        return link[1] if out and "://" not in link[2] else link[0]
+
+    return re.sub(r"\[([^]]+)\]\(([^)#\s]+)\)", kept, markdown)

@@ -27,7 +27,7 @@ ENOUGH = 20
 def entries() -> list[tuple[str, str, str]]:
     """(section, what is typed or "", what is answered), in order; files that the page has are "FILE name" entries."""
     found, section, typed = [], "", ""
-    for part in re.finditer(r"^## (.+)$|^```(\w+)([^\n]*)\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL):
+    for part in re.finditer(r"^## ([^\n]+)$|^```(\w+)([^\n]*)\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL):
         heading, language, about, body = part.groups()
         if heading:
             section = heading

@@ -46,7 +46,7 @@ def signature(module: str, name: str) -> str:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             lines = text.splitlines()[node.lineno - 1 : node.body[0].lineno - 1]
-            return "\n".join(lines).rstrip() + " ..."
+            return "\n".join(lines).rstrip().removesuffix("  # fmt: skip") + "\n    ..."
         if isinstance(node, ast.ClassDef) and node.name == name:
             fields = [ast.get_source_segment(text, each) or "" for each in node.body if isinstance(each, ast.AnnAssign)]
             return f"class {name}:\n    " + "\n    ".join(fields or ["..."])
