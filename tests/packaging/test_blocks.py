@@ -194,12 +194,8 @@ def check_referee_line(words: list[str]) -> None:
     registry = discover(files=[path for path in said.get("plugin") or () if path.is_file()])
     if name in ("generate", "sample", "score"):
         check_settings(said, registry)
-    elif name == "show" and context.parent.info_name == "zoo":
+    elif context.parent and context.parent.info_name == "zoo" and "name" in said:
         registry.find("zoo", said["name"])
-    elif name in ("report", "get", "check", "show", "install", "new", "doctor", "plugins", "list") or not rest:
-        pass
-    else:
-        registry.find("converter", name)
 
 
 def check_settings(said: dict[str, Any], registry: Registry) -> None:
