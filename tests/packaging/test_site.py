@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from functools import cache, partial
 from html.parser import HTMLParser
@@ -20,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
+from mkdocs.exceptions import Abort
 from pages import commands, hooks, parts
 from pages.configuration import TABLES
 
@@ -55,8 +57,30 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built as `make docs` builds it: a warning ends it."""
     folder = tmp_path_factory.mktemp("site")
     logging.getLogger("mkdocs").setLevel(logging.INFO)
-    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True))
+    return built(ROOT / "docs", folder)
+
+
+def built(docs: Path, folder: Path) -> Path:
+    build(load_config(str(ROOT / "mkdocs.yml"), docs_dir=str(docs), site_dir=str(folder), strict=True))
     return folder
+
+
+def test_a_link_to_nowhere_ends_the_build(tmp_path: Path) -> None:
+    docs = Path(shutil.copytree(ROOT / "docs", tmp_path / "docs"))
+    (docs / "index.md").write_text("# referee\n\n[gone](nowhere.md)\n", encoding="utf-8")
+    with pytest.raises(Abort):
+        built(docs, tmp_path / "site")
+
+
+def test_a_page_that_the_navigation_names_may_be_missing_but_none_may_be_left_out(tmp_path: Path) -> None:
+    docs = Path(shutil.copytree(ROOT / "docs", tmp_path / "docs"))
+    (docs / "reliability.md").write_text("# Reliability\n\nSee [the loop](../core/referee/inversion.py).\n")
+    page = read(built(docs, tmp_path / "site") / "reliability.html")
+    assert "See the loop." in page.words  # sources are no pages
+    assert "reliability.html" in {attributes.get("href") for _, attributes in page.tags}
+    (docs / "stray.md").write_text("# Stray\n")
+    with pytest.raises(Abort):
+        built(docs, tmp_path / "again")
 
 
 @cache

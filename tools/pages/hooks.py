@@ -61,8 +61,8 @@ def _page(name: str) -> str:
     spec = SPECS.get(kind, Spec)
     text += f"## What is registered\n\n`referee.hooks.{spec.__name__}`: {prose(spec.__doc__)}\n"
     if spec is ZooSpec:
-        for other in (hooks.Checkpoint, hooks.ZooFile):
-            text += f"`referee.hooks.{other.__name__}`: {prose(other.__doc__)}\n"
+        for inner in (hooks.Checkpoint, hooks.ZooFile):
+            text += f"`referee.hooks.{inner.__name__}`: {prose(inner.__doc__)}\n"
     if kind in PROTOCOLS:
         text += "## What the part must keep\n\n" + fenced(definition("referee.contract", PROTOCOLS[kind]).source)
         for other in MORE.get(kind, []):

@@ -81,7 +81,7 @@ def default(field: FieldInfo) -> str:
     if field.is_required():
         return "must be given"
     if field.default_factory:
-        return "default: empty" if field.default_factory in (dict, list) else "default: see below"  # type: ignore[comparison-overlap]
+        return "default: empty" if field.default_factory in (dict, list) else "default: see below"
     return f"default: {value(field.default)}"
 
 
