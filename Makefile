@@ -4,6 +4,7 @@
 #   make test       all tests but the slow ones
 #   make nightly    all tests
 #   make lint       ruff and mypy
+#   make docs       the documentation, as a site in site/
 #   make bench      what a step costs, over its bare model calls
 #   make evidence   draw and judge held-out prompts with every method, in runs/evidence; hours; goes on where it stopped
 #   make clean      remove .venv, caches and builds; runs/ stays
@@ -19,7 +20,7 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test nightly lint bench evidence clean
+.PHONY: help setup demo test nightly lint docs bench evidence clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -49,6 +50,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	$(BIN)/python -m mkdocs build
+
 bench: $(READY)
 	$(BIN)/python benchmarks/step.py $(ARGS)
 
@@ -57,5 +61,5 @@ evidence: $(READY)
 	$(BIN)/python -m referee_pocket.evidence table runs/evidence
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find core plugins tests examples -name __pycache__ -type d -prune -exec rm -rf {} +

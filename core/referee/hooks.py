@@ -242,4 +242,15 @@ class Hooks:
 
     @hookspec
     def referee_step(self, step: Step) -> None:
-        """Observe each step of the command's runs, after it: log it, draw it. What is returned is ignored."""
+        """Observe each step of the command's runs, after it: log it, draw it. What is returned is ignored.
+
+        A whole one, as a single file for ``referee generate --plugin FILE``:
+
+            from referee.hooks import hookimpl
+
+            @hookimpl
+            def referee_step(step):
+                if step.losses:
+                    means = {name: round(losses.mean().item(), 3) for name, losses in step.losses.items()}
+                    print(step.k, means)
+        """

@@ -82,7 +82,12 @@ class Registry:
             if spec is None or spec.loader is None:
                 raise ImportError(f"{path} is not a Python file")
             module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            sys.modules[spec.name] = module  # where pydantic looks up the types of its options
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[spec.name]
+                raise
             return module
 
         plugin = self._load(load, Plugin(path.stem, str(path), "", "active"))

@@ -335,6 +335,19 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         Registry().add_file(tmp_path / "data.bin")
 
 
+def test_a_file_may_put_its_annotations_off(tmp_path: Path) -> None:
+    """pydantic looks the types of such options up in the module, by its name."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom pathlib import Path\nfrom pydantic import BaseModel\n"
+        "from referee.hooks import Spec, hookimpl\nclass Options(BaseModel):\n    model: Path\n@hookimpl\n"
+        "def referee_referees(register):\n    register(Spec('mine', '', lambda options, place: None, Options))\n"
+    )
+    registry = Registry()
+    registry.add_file(path)
+    assert registry.find("referee", "mine").options(model="here").model == Path("here")
+
+
 def test_the_same_file_twice_leaves_the_first_whole(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(GOOD.replace("{name}", "mine"))
