@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from referee.errors import WeightsError
 from referee.hooks import Place
+from referee.weights import FAULTS
 
 from .distillation import PREDICTIONS
 from .files import ENCODERS, STEMS, check, pipeline, read_config, tokenizer, vae_folder, variant
@@ -78,7 +79,7 @@ def _reader(model: Path, encoder: str, kind: Any, dtype: torch.dtype, device: st
     folder = model / tokenizer(encoder)
     try:
         tokens = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except FAULTS as error:
         raise WeightsError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
     words, known = len(tokens), int(network.config.vocab_size)
     if words > known:
@@ -108,7 +109,7 @@ def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype) -> Any:
         settings["low_cpu_mem_usage"] = False  # needs accelerate, which is no dependency
     try:
         model, info = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+    except FAULTS as error:
         raise WeightsError(f"The {kind.__name__} in {folder} cannot be loaded: {error}") from error
     if missing := sorted(info["missing_keys"]):
         raise WeightsError(f"{folder} lacks {len(missing)} weights of its {kind.__name__}, first {missing[0]}.")

@@ -18,6 +18,7 @@ from transformers import Blip2Config, Blip2ForImageTextRetrieval
 from transformers.utils import logging
 
 from referee.errors import WeightsError
+from referee.weights import FAULTS
 from referee_blip2.head import CaptionHead
 
 Attention = Literal["sdpa", "eager"]
@@ -62,7 +63,7 @@ def load_network(folder: Path, attention: Attention = "sdpa") -> Any:
                 folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
                 local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+    except FAULTS as error:
         raise WeightsError(f"The BLIP-2 in {folder} cannot be loaded: {error}") from error
     # transformers fills what it does not find with random numbers and goes on.
     for wrong in ("missing_keys", "unexpected_keys", "mismatched_keys"):

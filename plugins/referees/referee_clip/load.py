@@ -17,13 +17,11 @@ import open_clip
 import torch
 from safetensors import SafetensorError
 
+from referee import weights
 from referee.errors import OptionError, WeightsError, nearest
 from referee_clip.options import HUB, Options, source
 
-FAULTS = (
-    OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, AssertionError, ImportError, EOFError,
-    UnpicklingError, SafetensorError,
-)  # fmt: skip
+FAULTS = (*weights.FAULTS, ImportError, UnpicklingError, SafetensorError)
 """What open_clip and the libraries below it raise for a file that is not there or not right."""
 
 

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from referee.errors import WeightsError
+from referee.weights import FAULTS
 from referee_grounding_vqa.preprocess import Normalisation, load_network, load_normalisation, quiet, save_normalisation
 
 Pixels = Float[Tensor, "b 3 S S"]
@@ -79,7 +80,7 @@ class Detector(nn.Module):
                 raise ValueError(f"it is of type '{config.model_type}', not one of {', '.join(CLASSES)}")
             network = load_network(CLASSES[config.model_type], folder, config)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        except FAULTS as error:
             raise WeightsError(f"The detector in {folder} cannot be loaded: {error}") from error
         return cls(network, tokenizer, load_normalisation(folder)).eval()
 

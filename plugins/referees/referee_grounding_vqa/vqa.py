@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, BlipConfig, BlipForQuestionAnswering
 
 from referee.errors import WeightsError
+from referee.weights import FAULTS
 from referee_grounding_vqa.preprocess import Normalisation, load_network, load_normalisation, quiet, save_normalisation
 
 Pixels = Float[Tensor, "b 3 S S"]
@@ -96,7 +97,7 @@ class Vqa(nn.Module):
             config.vision_config.layer_norm_eps = EPS
             network = load_network(BlipForQuestionAnswering, folder, config)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        except FAULTS as error:
             raise WeightsError(f"The BLIP-VQA in {folder} cannot be loaded: {error}") from error
         return cls(network, tokenizer, load_normalisation(folder)).eval()
 
