@@ -21,10 +21,11 @@ BITS = {
 }  # fmt: skip
 """The types of safetensors that torch reads, with their size."""
 FAULTS = (
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError,
+    ValueError,
 )  # fmt: skip
-"""What a model library may raise for a folder that is damaged: a missing key, a size of 0, a list for a table, text for
-a number. A loader turns these into WeightsError."""
+"""What a model library may raise for a folder that is damaged: a missing key, a size of 0, a list for a table, a
+word for a number. A loader turns these into WeightsError."""
 MAX_HEADER = 100_000_000
 """Bytes; what safetensors itself allows."""
 

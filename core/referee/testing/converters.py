@@ -114,7 +114,7 @@ def fills_its_folder(case: ConverterCase) -> str:
         if path.suffix in PICKLES:
             raise CheckFailed(f"{path.name} is a pickle, which runs code when it is read. Write safetensors and JSON.")
     size = sum(path.stat().st_size for path in files)
-    return f"{len(files)} file{'s' * (len(files) > 1)}, {size:,} bytes"
+    return f"{size:,} bytes in {len(files)} file{'s' * (len(files) > 1)}"
 
 
 def repeats_itself(case: ConverterCase) -> None:
