@@ -69,7 +69,7 @@ class Result:
 
     def __repr__(self) -> str:
         """A line, where all the numbers would fill a screen."""
-        last = next((row["losses"] for row in reversed(self.history) if row["losses"]), {})
+        last: dict[str, Any] = next((row["losses"] for row in reversed(self.history) if row["losses"]), {})
         losses = "".join(
             f", {name} {[round(v, 3) if v is not None else None for v in of]}" for name, of in last.items()
         )

@@ -48,7 +48,7 @@ def test_a_result_is_the_last_latent_decoded() -> None:
     assert [picture.size for picture in result.pictures] == [(24, 16)] * 2
     assert result._repr_png_().startswith(b"\x89PNG")
     with Image.open(io.BytesIO(result._repr_png_())) as shown:
-        assert shown.size == (2 * 192, 192)  # two of 16 x 16, enlarged
+        assert shown.size == (384, 128)  # two of 16 x 24, enlarged
 
 
 def test_the_referee_gets_its_way() -> None:

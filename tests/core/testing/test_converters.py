@@ -82,7 +82,11 @@ def test_a_converter_with_a_fault_is_caught(fault: str, line: Path) -> None:
     spec = ConverterSpec("n", "", function, Options, before)
     found = {outcome.check: outcome for outcome in examine_converter(spec, {"file": line})}[check]
     assert (found.status, says in found.says) == ("failed", True), found
-    with pytest.raises(CheckFailed, match=check):
+
+
+def test_the_door_raises_with_what_failed(line: Path) -> None:
+    spec = ConverterSpec("n", "", lambda options, folder: None, Options)
+    with pytest.raises(CheckFailed, match=r"(?s)refuses_what_is_not_there: .*\n\nfills_its_folder: It leaves"):
         check_converter(spec, {"file": line})
 
 
