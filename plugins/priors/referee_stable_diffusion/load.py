@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -79,7 +80,7 @@ def _reader(model: Path, encoder: str, kind: Any, dtype: torch.dtype, device: st
     folder = model / tokenizer(encoder)
     try:
         tokens = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except FAULTS as error:
+    except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
     words, known = len(tokens), int(network.config.vocab_size)
     if words > known:
@@ -109,7 +110,7 @@ def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype) -> Any:
         settings["low_cpu_mem_usage"] = False  # needs accelerate, which is no dependency
     try:
         model, info = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
-    except FAULTS as error:
+    except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"The {kind.__name__} in {folder} cannot be loaded: {error}") from error
     if missing := sorted(info["missing_keys"]):
         raise WeightsError(f"{folder} lacks {len(missing)} weights of its {kind.__name__}, first {missing[0]}.")

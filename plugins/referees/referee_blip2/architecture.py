@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import Blip2Config, Blip2ForImageTextRetrieval
 from transformers.utils import logging
 
@@ -63,7 +64,7 @@ def load_network(folder: Path, attention: Attention = "sdpa") -> Any:
                 folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
                 local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
-    except FAULTS as error:
+    except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"The BLIP-2 in {folder} cannot be loaded: {error}") from error
     # transformers fills what it does not find with random numbers and goes on.
     for wrong in ("missing_keys", "unexpected_keys", "mismatched_keys"):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoTokenizer, BlipConfig, BlipForQuestionAnswering
@@ -97,7 +98,7 @@ class Vqa(nn.Module):
             config.vision_config.layer_norm_eps = EPS
             network = load_network(BlipForQuestionAnswering, folder, config)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except FAULTS as error:
+        except (*FAULTS, StrictDataclassError) as error:
             raise WeightsError(f"The BLIP-VQA in {folder} cannot be loaded: {error}") from error
         return cls(network, tokenizer, load_normalisation(folder)).eval()
 
