@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 
 from referee.errors import OutputError, PluginError
+from referee.flags import open_registry
 
 if TYPE_CHECKING:
     from referee.hooks import ConverterSpec
@@ -29,12 +30,19 @@ class Converters(TyperGroup):
     """The commands below `referee convert`: one for each converter of the plug-ins, looked up when it is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The names of all converters."""
-        return _registry(ctx).names("converter")
+        """The names of all converters, as they can be asked for: by distribution, too, where two have one name."""
+        offers = [
+            (plugin.distribution, name)
+            for plugin in _registry(ctx).plugins
+            for kind, name in plugin.offers
+            if kind == "converter"
+        ]
+        names = [name for _, name in offers]
+        return sorted({name if names.count(name) == 1 else f"{owner}:{name}" for owner, name in offers})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The converter as a command; PluginError if there is none, or two, of that name."""
-        return _command(_registry(ctx).find("converter", cmd_name))
+        return _command(_registry(ctx).find("converter", cmd_name), cmd_name)
 
 
 app = typer.Typer(cls=Converters, no_args_is_help=True, rich_markup_mode="rich", subcommand_metavar="NAME ...")
@@ -42,6 +50,11 @@ app = typer.Typer(cls=Converters, no_args_is_help=True, rich_markup_mode="rich",
 
 @app.callback()
 def _convert(
+    block: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="no:NAME", is_eager=True, help="Leave a plug-in unloaded; repeat for more."),
+    ] = None,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", is_eager=True, help="Load no installed plug-in.")] = False,
     plugin: Annotated[
         list[Path] | None,
         typer.Option("--plugin", metavar="FILE.py", is_eager=True, help="A single file as a plug-in; its code runs."),
@@ -51,15 +64,14 @@ def _convert(
 
 
 def _registry(ctx: Any) -> Registry:
-    from referee.plugins import discover
-
     if ctx.obj is None:
-        ctx.obj = discover(files=ctx.params.get("plugin") or ())
+        given = ctx.params  # eager, so that --help knows of them
+        ctx.obj = open_registry(given.get("block"), bool(given.get("no_plugins")), given.get("plugin"))
     registry: Registry = ctx.obj
     return registry
 
 
-def _command(spec: ConverterSpec) -> Any:
+def _command(spec: ConverterSpec, name: str) -> Any:
     """A command with an option for each field. Values stay text here: pydantic reads them, as it does elsewhere."""
 
     def run(out: Path, **given: str | None) -> None:
@@ -72,7 +84,7 @@ def _command(spec: ConverterSpec) -> Any:
     run.__signature__ = Signature(list(options.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: parameter.annotation for name, parameter in options.items()}
     leaf = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    leaf.command(spec.name, help=spec.summary)(run)
+    leaf.command(name, help=spec.summary)(run)
     return typer.main.get_command(leaf)
 
 

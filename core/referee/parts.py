@@ -17,7 +17,7 @@ from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.hooks import Checkpoint, Place, Spec, ZooSpec
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
-from referee.settings import Part, RefereePart, Settings, validate
+from referee.settings import Part, RefereePart, Settings, own_keys, validate
 
 if TYPE_CHECKING:
     from referee.contract import Augmentation, Balancer, Prior
@@ -113,7 +113,7 @@ def ordered(settings: Settings, registry: Registry, shelf: Sequence[Checkpoint],
 def _order(kind: Kind, part: Part, registry: Registry, shelf: Sequence[Checkpoint]) -> Order:
     spec: Spec = registry.find(kind, part.name)
     values = zoos.options_of(shelf, spec.name) | zoos.resolve(shelf, part.options)
-    return Order(part, spec, validate(spec.options, values, f"{kind} '{part.name}'"))
+    return Order(part, spec, validate(spec.options, values, f"{kind} '{part.name}'", own_keys(type(part))))
 
 
 def _seat_order(part: RefereePart, registry: Registry, shelf: Sequence[Checkpoint]) -> Order:

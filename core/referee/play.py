@@ -59,10 +59,30 @@ class Result:
         """The images as PIL images."""
         return [to_pillow(x) for x in self.images]
 
+    def sheet(self, columns: int = 4) -> Pillow.Image:
+        """All pictures as one, in rows of so many."""
+        wide, high = self.images.shape[-1], self.images.shape[-2]
+        columns, rows = min(columns, len(self.images)), -(-len(self.images) // columns)
+        sheet = Pillow.new("RGB", (columns * wide, rows * high), "white")
+        for i, picture in enumerate(self.pictures):
+            sheet.paste(picture, (i % columns * wide, i // columns * high))
+        return sheet
+
+    def __repr__(self) -> str:
+        """A line, where all the numbers would fill a screen."""
+        last: dict[str, Any] = next((row["losses"] for row in reversed(self.history) if row["losses"]), {})
+        losses = "".join(
+            f", {name} {[round(v, 3) if v is not None else None for v in of]}" for name, of in last.items()
+        )
+        stopped = "" if self.complete else ", stopped"
+        size = f"{self.images.shape[-2]} x {self.images.shape[-1]}"
+        return f"Result({self.prompt.text!r}, {size}, seeds {list(self.seeds)}{losses}{stopped})"
+
     def _repr_png_(self) -> bytes:
-        """In a notebook, a result shows itself."""
-        buffer = io.BytesIO()
-        to_pillow(torch.cat(list(self.images), dim=-1)).save(buffer, "png")
+        """In a notebook, a result shows itself; small pictures are enlarged."""
+        sheet, buffer = self.sheet(), io.BytesIO()
+        factor = max(1, 192 // max(self.images.shape[-2:]))
+        sheet.resize((factor * sheet.width, factor * sheet.height), Pillow.Resampling.NEAREST).save(buffer, "png")
         return buffer.getvalue()
 
 

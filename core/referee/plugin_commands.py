@@ -1,4 +1,4 @@
-"""`referee plugins`: the list, and show, check, new, install."""
+"""`referee plugins`: the list, and show, check, new, install; its doctor is a file of its own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import typer
 
 from referee.errors import OptionError, PluginError, nearest
 from referee.flags import Block, Files, Json, NoPlugins, open_registry
+from referee.plugin_doctor import doctor
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -35,6 +36,7 @@ app = typer.Typer(
     help="List the plug-ins, what they offer, and why one is missing; more with the commands below.",
     rich_markup_mode="rich",
 )
+app.command()(doctor)
 
 
 @app.callback(invoke_without_command=True)
@@ -167,6 +169,9 @@ def check(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="A torch device.")] = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16: of the models.")] = "float32",
+    only: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Of several parts of that name, those of one kind.")
+    ] = None,
     json_: Json = False,
     block: Block = None,
     no_plugins: NoPlugins = False,
@@ -174,11 +179,17 @@ def check(
 ) -> None:
     """Hold a part to what its kind promises: gradient, shapes, batches, seeds, options. Exit code 1 if it fails.
 
+    A converter needs something to convert, so it is looked at if --kind converter asks for it.
+
     [dim]referee plugins check clip
-    referee plugins check hello:colour=teal --plugin hello.py[/dim]
+    referee plugins check hello:colour=teal --plugin hello.py
+    referee plugins check blip2:lavis=blip2_pretrained.pth --kind converter[/dim]
     """
+    from referee.plugins import KINDS
     from referee.settings import parse_part
 
+    if only is not None and only not in KINDS:
+        raise OptionError(f"--kind {only}: there is no such kind. {nearest(only, KINDS)}")
     registry = open_registry(block, no_plugins, plugin)
     layer = parse_part(name)
     options: dict[str, object] = layer.get("options", {})
@@ -187,9 +198,11 @@ def check(
         if owner.status != "active":
             raise PluginError(f"The plug-in '{owner.name}' ({owner.distribution}) is {owner.status}: {owner.reason}")
         for kind, spec in parts:
+            if only not in (None, kind):
+                continue
             if not json_:
                 print(f"{kind} {spec.name} ({owner.distribution} {owner.version})".replace(" )", ")"))
-            for outcome in _examined(kind, spec, options, registry, zoo, prompt, skip or [], device, dtype):
+            for outcome in _examined(kind, spec, options, registry, zoo, prompt, skip or [], device, dtype, only):
                 failed |= outcome.status == "failed"
                 rows.append({"kind": kind, "name": spec.name, **{k: getattr(outcome, k) for k in outcome.__slots__}})
                 if not json_:
@@ -202,16 +215,20 @@ def check(
 
 def _examined(
     kind: Kind, spec: Any, options: dict[str, object], registry: Registry, zoo: str | None, prompt: str,
-    skip: list[str], device: str, dtype: str,
+    skip: list[str], device: str, dtype: str, only: str | None,
 ) -> Iterator[Outcome]:  # fmt: skip
     from referee.hooks import Place
     from referee.parts import device_name
     from referee.settings import NO_ZOO, Settings
-    from referee.testing.checks import examine, examine_zoo
+    from referee.testing.checks import examine, examine_converter, examine_zoo
+    from referee.testing.outcome import Outcome
     from referee.zoos import options_of
 
-    if kind == "converter":  # its own tests have a file to convert; here is none
-        return iter(())
+    if kind == "converter":
+        if only == "converter":
+            return examine_converter(spec, options, skip=skip)
+        mend = f"it needs something to convert: referee plugins check {spec.name}:OPTION=FILE,... --kind converter"
+        return iter([Outcome("converts", "skipped", mend)])
     if kind == "zoo":
         return examine_zoo(spec, registry, prompt=prompt, skip=skip)
     default = Settings.model_fields["zoo"].default

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pickle
 import re
 import sys
 import warnings
@@ -114,6 +115,8 @@ class Registry:
             return plugin
         if heavy := sorted(HEAVY & (set(sys.modules) - before)):
             plugin.reason = f"slow: it imports {', '.join(heavy)} whenever the command starts, not in its factory"
+        elif fault := _locked(offers):
+            plugin.reason = fault
         for kind, spec in offers:
             plugin.offers.append((kind, spec.name))
             self._offers[kind].setdefault(spec.name, []).append((plugin, spec))
@@ -212,6 +215,19 @@ def _check_api(module: object, plugin: Plugin) -> None:
             f"it was written for version {wanted} of the hooks, and this referee has version {API_VERSION}; "
             f"pip install --upgrade {mend} should mend it"
         )
+
+
+def _locked(offers: Iterable[tuple[Kind, Any]]) -> str:
+    """What of the options could not be sent to another process; "" if all can. A single file's cannot be tried."""
+    for kind, spec in offers:
+        model = getattr(spec, "options", BaseModel)
+        if model.__module__ not in sys.modules:
+            continue
+        try:
+            pickle.dumps((model, [field.default for field in model.model_fields.values()]))
+        except Exception as error:
+            return f"the options of {kind} '{spec.name}' cannot be pickled for another process: {error}"
+    return ""
 
 
 def _say_calls(manager: pluggy.PluginManager) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from referee.errors import OptionError, nearest
 from referee.plugins import Registry
@@ -190,8 +191,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Layer:
     return out
 
 
-def validate(model: type[M], values: Mapping[str, Any], owner: str) -> M:
+def validate(model: type[M], values: Mapping[str, Any], owner: str, also: Iterable[str] = ()) -> M:
     """A plug-in's options, checked.
+
+    Args:
+        also: names that may stand beside the options, for the hint at a misspelt one.
 
     Raises:
         OptionError: naming the part and each option that is unknown or wrong.
@@ -199,11 +203,11 @@ def validate(model: type[M], values: Mapping[str, Any], owner: str) -> M:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise OptionError(f"{owner}: {explain(error, model)}") from error
+        raise OptionError(f"{owner}: {explain(error, model, also)}") from error
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """pydantic's findings as sentences, with the nearest names for unknown fields."""
+def explain(error: ValidationError, model: type[BaseModel], also: Iterable[str] = ()) -> str:
+    """pydantic's findings as sentences, with the nearest names for unknown fields; ``also`` are such names, too."""
     sentences = []
     for found in error.errors():
         where = ".".join(str(part) for part in found["loc"])
@@ -213,7 +217,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         fields = owner.model_fields if owner is not None else {}
         known = {field.alias or name: field for name, field in fields.items()}  # as people type them
         if found["type"] == "extra_forbidden":
-            sentences.append(f"there is no '{where}'. {nearest(str(found['loc'][-1]), known)}")
+            sentences.append(f"there is no '{where}'. {nearest(str(found['loc'][-1]), [*known, *also])}")
         elif found["type"] == "missing" and found["loc"][-1] in known:
             sentences.append(f"'{where}' must be given: {known[found['loc'][-1]].description}")
         else:
@@ -327,7 +331,7 @@ def parse_part(text: str, model: type[Part] = RefereePart) -> Layer:
             name, options = head, rest
     if not name.strip() or (":" in name and not all(name.split(":"))):
         raise OptionError(f"'{text}' names no plug-in: write NAME or NAME:key=value,key=value")
-    own = {field.alias or key: field for key, field in model.model_fields.items() if key not in Part.model_fields}
+    own = own_keys(model)
     layer: Layer = {"name": name.strip()}
     for piece in _split(options):
         key, equals, value = (word.strip() for word in piece.partition("="))
@@ -340,6 +344,15 @@ def parse_part(text: str, model: type[Part] = RefereePart) -> Layer:
         else:
             layer[key] = parse_value(value)
     return layer
+
+
+def own_keys(model: type[Part]) -> dict[str, FieldInfo]:
+    """What may stand after the colon beside the plug-in's options, as it is typed.
+
+    >>> list(own_keys(BalancerPart))
+    ['space']
+    """
+    return {field.alias or key: field for key, field in model.model_fields.items() if key not in Part.model_fields}
 
 
 def _split(text: str) -> list[str]:

@@ -20,6 +20,12 @@ BITS = {
     "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
 """The types of safetensors that torch reads, with their size."""
+FAULTS = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What a model library may raise for a folder that is damaged: a missing key, a size of 0, a list for a table, a
+word for a number. A loader turns these into WeightsError."""
 MAX_HEADER = 100_000_000
 """Bytes; what safetensors itself allows."""
 

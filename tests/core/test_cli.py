@@ -363,6 +363,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "unknown zoo": (["generate", "red", *TOYS, "--zoo", "x"], "There is no zoo called 'x'. There are: toys."),
     "no zoo": (["generate", "red"], "The plug-in 'pocket' is blocked: by --no-plugins."),
     "unknown option": (["generate", "red", *PRIOR, "-r", "toy:size=3"], "referee 'toy': there is no 'size'. "),
+    "unknown key": (["generate", "red", *PRIOR, "-r", "toy:form=.2"], "there is no 'form'. Did you mean 'from'?"),
+    "unknown keys": (["generate", "red", *PRIOR, "-r", "toy:zzz=1"], "There are: aug, between, every, from, "),
     "option's type": (["generate", "red", *PRIOR, "-r", "toy:input_size=x"], "(given: 'x')"),
     "option without value": (["generate", "red", *TOYS, "-r", "toy:a=1,b"], "'b' in 'toy:a=1,b' is not of the form"),
     "twins": (["generate", "red", *TOYS, "-r", "toy"], "two referees are called 'toy': give each a label"),
@@ -472,7 +474,10 @@ def test_as_a_process(desk: Desk) -> None:
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.count("\n") == 1
     long = [*words, "--out", "out", "--steps", "1000000"]
-    with subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    process = subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, handler)
+    with process:
         steps = desk.folder / "steps"
         while process.poll() is None and not (steps.is_file() and len(steps.read_text().split()) > 3):
             time.sleep(0.02)

@@ -155,3 +155,25 @@ def test_a_broken_converter_is_listed_and_harms_nobody(desk: Desk) -> None:
     )  # fmt: skip
     assert "ZeroDivisionError" in done.stdout + done.stderr
     desk.refuses("mine.py failed to load: ZeroDivisionError", "mine", "--out", "there")
+
+
+def test_two_of_one_name_are_listed_by_distribution_and_either_can_be_chosen(desk: Desk) -> None:
+    (desk.folder / "yours.py").write_text(PLUGIN.replace("mine to a folder", "yours to a folder"))
+    words = ("--plugin", "yours.py")
+    listed = desk(*words, "--help", plugin="mine.py")
+    assert listed.returncode == 0, listed.stderr
+    assert "mine.py:mine" in listed.stdout
+    assert "yours.py:mine" in listed.stdout
+    assert desk(*words, "yours.py:mine", "--out", "there").returncode == 0
+    done = desk(*words, "mine", "--out", "here")
+    assert done.returncode == 2
+    assert "Two plug-ins offer a converter called 'mine': say 'mine.py:mine' or 'yours.py:mine'" in done.stderr
+
+
+def test_plugins_can_be_left_out(desk: Desk) -> None:
+    listed = desk("-p", "no:blip2", "--help").stdout
+    assert "mine to a folder" in listed
+    assert "blip2" not in listed
+    assert "blip2" not in desk("--no-plugins", "--help").stdout
+    desk.refuses("'blip2' is blocked: by --no-plugins", "--no-plugins", "blip2", "--out", "there")
+    desk.refuses("write -p no:NAME", "-p", "blip2", "mine", "--out", "there")

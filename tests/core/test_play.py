@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from referee.errors import OptionError, PluginError, PromptError
 from referee.hooks import Spec, ZooSpec, hookimpl
 from referee.inversion import Seat, Step, invert
 from referee.parts import Parts
-from referee.play import from_pillow, generate, load, numbers, parts_of, sample, score, to_pillow
+from referee.play import Result, from_pillow, generate, load, numbers, parts_of, sample, score, to_pillow
 from referee.plugins import Registry
 from referee.rules import Rules
 from referee.schedules import Schedule
@@ -46,6 +47,8 @@ def test_a_result_is_the_last_latent_decoded() -> None:
     assert [row["step"] for row in result.history] == [step.k for step in seen] == list(range(12))
     assert [picture.size for picture in result.pictures] == [(24, 16)] * 2
     assert result._repr_png_().startswith(b"\x89PNG")
+    with Image.open(io.BytesIO(result._repr_png_())) as shown:
+        assert shown.size == (384, 128)  # two of 16 x 24, enlarged
 
 
 def test_the_referee_gets_its_way() -> None:
@@ -342,3 +345,18 @@ def test_load_takes_a_zoos_preset_and_a_layer_over_it() -> None:
     named = {"prior": {"name": "toy"}, "height": 16, "width": 24}
     parts = load(zoo="none", referees=["toy"], settings=named, registry=registry, device="cpu")
     assert ([seat.name for seat in parts.seats], parts.size) == (["toy"], (16, 24))
+
+
+def test_a_result_is_told_in_a_line_and_shown_in_rows() -> None:
+    x = torch.linspace(0, 1, 6)[:, None, None, None].expand(6, 3, 200, 300)
+    history = [{"losses": {"toy": [0.12345] * 5 + [None]}}, {"losses": {}}]
+    result = Result(Prompt("red"), tuple(range(6)), x, x[:, :, :1, :1], history, complete=False)
+    assert repr(result) == (
+        "Result('red', 200 x 300, seeds [0, 1, 2, 3, 4, 5], toy [0.123, 0.123, 0.123, 0.123, 0.123, None], stopped)"
+    )
+    sheet = result.sheet()
+    assert sheet.size == (1200, 400)
+    assert [sheet.getpixel((10, 10)), sheet.getpixel((310, 210)), sheet.getpixel((610, 210))] == [
+        (0, 0, 0), (255, 255, 255), (255, 255, 255),
+    ]  # fmt: skip
+    assert result.sheet(1).size == (300, 1200)

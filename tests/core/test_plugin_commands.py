@@ -186,6 +186,34 @@ def test_check_refuses_what_is_not_there(bare: Type, type_: Type) -> None:
     assert bare("check", "kornia:most=1").code == 2
 
 
+CONVERTER = """
+from pathlib import Path
+from pydantic import BaseModel, ConfigDict, Field
+from referee.hooks import ConverterSpec, hookimpl
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    word: str = Field(description="to write")
+
+@hookimpl
+def referee_converters(register):
+    register(ConverterSpec("words", "", lambda options, folder: (folder / "a").write_text(options.word), Options))
+"""
+
+
+def test_check_takes_a_converter_with_what_it_converts(bare: Type, tmp_path: Path) -> None:
+    (tmp_path / "words.py").write_text(CONVERTER)
+    words = ("--plugin", "words.py", "--no-plugins")
+    untold = bare("check", "words", *words)
+    assert untold.code == 0
+    assert "referee plugins check words:OPTION=FILE,... --kind converter" in untold.out
+    done = bare("check", "words:word=x", "--kind", "converter", *words)
+    assert (done.code, done.err) == (0, "")
+    assert "ok       fills_its_folder                   1 bytes in 1 file" in done.out
+    assert "'word' must be given: to write" in bare("check", "words", "--kind", "converter", *words).err
+    assert "no such kind. Did you mean 'converter'?" in bare("check", "words", "--kind", "convertor", *words).err
+
+
 # --- new ---
 
 

@@ -179,6 +179,18 @@ def test_a_heavy_import_is_told_and_the_part_still_offered(install: Install, mon
     assert registry.find("referee", "heavy").name == "heavy"
 
 
+def test_options_that_cannot_be_pickled_are_told_and_the_part_still_offered(install: Install) -> None:
+    code = GOOD + (
+        "\nfrom pydantic import BaseModel\nclass Locked(BaseModel):\n    how: object = lambda: 1\n"
+        "@hookimpl\ndef referee_priors(register):\n    register(Spec('p', '', lambda options, place: None, Locked))\n"
+    )
+    registry = discover(found=install("locked", code), environment={})
+    status, reason = statuses(registry)["locked"]
+    assert status == "active"
+    assert reason.startswith("the options of prior 'p' cannot be pickled for another process: ")
+    assert registry.names("prior") == ["p"]
+
+
 def test_a_hook_that_gains_an_argument_breaks_no_plugin(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     class Later(Hooks):
         @hookspec

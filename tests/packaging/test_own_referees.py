@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from referee.gradients import resize
 from referee.hooks import Spec
+from referee.prompt import Prompt
 from referee.testing import ToyReferee, check_referee
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -69,6 +71,37 @@ def test_an_aesthetic_head_is_linear_in_clips_features() -> None:
     mean, std = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
     features = clip.encode_image((views - mean) / std, normalize=True)
     wanted = -(features @ torch.arange(8.0) + 2)
-    from referee.prompt import Prompt
 
     torch.testing.assert_close(referee.read(Prompt("anything"))(views), wanted)
+
+
+def letters() -> Any:
+    for name in ("onnx2torch", "rapidocr_onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: pip install --group examples")
+    return example("no_letters")
+
+
+def test_letters_are_read_and_their_loss_falls() -> None:
+    module = letters()
+    seen = module.Letters(module.detector())
+    loss = seen.read(Prompt("anything"))
+
+    def found(picture: torch.Tensor) -> float:
+        return float(loss(resize(picture, 128)))
+
+    poster = module.poster("STOP", 64)
+    assert found(poster) > 1
+    assert found(torch.full((1, 3, 64, 64), 0.7)) == 0  # nothing to read: no loss, no gradient, it sits out
+    after, losses = module.erase(poster, seen, lambda x, generators: x, steps=12, views=1)
+    assert losses[0] > 1
+    assert min(losses[-4:]) < losses[0] / 2
+    assert found(after) < found(poster)
+
+
+def test_a_penalty_for_letters_keeps_the_contract() -> None:
+    """Where nothing looks like text it has no slope, by intent; with a threshold near 0 it has one everywhere."""
+    module = letters()
+    net = module.detector()
+    made = Spec("letters", "", lambda options, place: module.Letters(net, 64, threshold=1e-30))
+    check_referee(made, skip=["imports_nothing_heavy", "agrees_in_bfloat16"])

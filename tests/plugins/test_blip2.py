@@ -364,3 +364,13 @@ def test_importing_the_plug_in_is_light() -> None:
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"model": 3}', '{"version": "1.0", "model": {"type": "WordPiece", "vocab": 1}}']
+)
+def test_a_damaged_tokenizer_is_a_sentence(tmp_path: Path, text: str) -> None:
+    small().save(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(WeightsError, match="tokenizer"):
+        make(tmp_path)

@@ -468,3 +468,21 @@ def test_importing_the_plug_in_is_light() -> None:
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("half", "value"),
+    [
+        ("vision_config", {"num_attention_heads": 0}),
+        ("text_config", {"hidden_size": "wide"}),
+        ("text_config", []),
+        ("vision_config", 3),
+    ],
+)
+def test_a_damaged_configuration_is_a_sentence(tmp_path: Path, half: str, value: object) -> None:
+    small_vqa().save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[half] = config[half] | value if isinstance(value, dict) else value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        Vqa.load(tmp_path)

@@ -511,3 +511,21 @@ def test_importing_the_plugin_imports_no_torch() -> None:
         "bad = {'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("component", "key", "value"),
+    [
+        ("unet", "norm_num_groups", 0),
+        ("unet", "block_out_channels", None),
+        ("unet", "down_block_types", [3]),
+        ("vae", "block_out_channels", {}),
+        ("text_encoder", "num_attention_heads", 0),
+        ("text_encoder", "hidden_size", "wide"),
+    ],
+)
+def test_a_damaged_configuration_is_a_sentence(copy: Path, component: str, key: str, value: object) -> None:
+    path = copy / component / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(WeightsError, match=f"{component} cannot be loaded"):
+        load(Options(model=str(copy)), Place())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +15,12 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from referee.errors import RefereeError, where
-from referee.hooks import HEAVY, Place, Spec
+from referee.hooks import Place, Spec
 from referee.prompt import Prompt
 from referee.settings import validate
 from referee.testing.outcome import CheckFailed, LeftOut
 from referee.testing.probe import apart, global_state, modules_in, under_seed
+from referee.testing.start import start
 
 Play = Callable[["Case"], Sequence[Tensor]]
 """Uses a part as a run would, always with the same input and the same generators; returns what comes out."""
@@ -75,38 +74,28 @@ class Case:
         return replace(self, place=place, part=part, reseeded=reseeded)
 
 
-def imports_nothing_heavy(case: Case) -> str:
+def imports_nothing_heavy(case: Any) -> str:
     """The plug-in's module is read whenever the command starts: in an interpreter of its own, what does it import?"""
-    module = getattr(case.spec.factory, "__module__", None)
+    maker: Any = case.spec.factory if isinstance(case.spec, Spec) else case.spec.convert
+    module = getattr(maker, "__module__", None)
     try:
-        file = inspect.getfile(case.spec.factory)
+        file = inspect.getfile(maker)
     except (TypeError, OSError):  # a partial, an object; a class of a single file
         file = None
     if module is None or file is None or module == "__main__":
-        raise LeftOut("its factory is not a function of a module")
-    code = (
-        "import sys, json, time, importlib, importlib.util as u, referee.hooks\n"
-        "name, file, sys.path[:] = json.loads(sys.argv[1])\n"
-        "before, start = set(sys.modules), time.perf_counter()\n"
-        "try:\n    importlib.import_module(name)\n"
-        "except ModuleNotFoundError:\n"  # a single file, or a test: known by its path
-        "    spec = u.spec_from_file_location('stranger', file); spec.loader.exec_module(u.module_from_spec(spec))\n"
-        "print(json.dumps([time.perf_counter() - start, sorted(set(sys.modules) - before)]))\n"
-    )
-    asked = json.dumps([module, file, sys.path])
-    done = subprocess.run([sys.executable, "-c", code, asked], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CheckFailed(f"{module} cannot be imported alone: {done.stderr.strip().splitlines()[-1]}")
-    seconds, imported = json.loads(done.stdout.splitlines()[-1])
-    if heavy := sorted(HEAVY & {name.partition(".")[0] for name in imported}):
+        raise LeftOut("what makes it is not a function of a module")
+    found = start(module, file)
+    if found.error:
+        raise CheckFailed(f"{module} cannot be imported alone: {found.error}")
+    if found.heavy:
         raise CheckFailed(
-            f"Importing {module} imports {', '.join(heavy)}: every start of the command, even its help, would wait "
-            f"for that. Import it inside the factory, and for types alone under `if TYPE_CHECKING:`."
+            f"Importing {module} imports {', '.join(found.heavy)}: every start of the command, even its help, would "
+            f"wait for that. Import it inside the factory, and for types alone under `if TYPE_CHECKING:`."
         )
-    return f"{seconds * 1000:.0f} ms beyond referee's own"
+    return f"{found.seconds * 1000:.0f} ms beyond referee's own"
 
 
-def options_are_strict(case: Case) -> None:
+def options_are_strict(case: Any) -> None:
     """A misspelt option is refused, and options are not changed once checked."""
     model = case.spec.options
     given = case.options.model_dump()
@@ -126,7 +115,7 @@ def options_are_strict(case: Case) -> None:
         )
 
 
-def options_round_trip(case: Case) -> None:
+def options_round_trip(case: Any) -> None:
     """Options survive what a run's record and another process do to them."""
     model = case.spec.options
     mend = "Keep to numbers, text, lists of them, paths and enumerations; make objects of them in the factory."
@@ -149,7 +138,7 @@ def options_round_trip(case: Case) -> None:
         raise CheckFailed(f"Its options come back from pickle as others. {mend}")
 
 
-def options_are_described(case: Case) -> None:
+def options_are_described(case: Any) -> None:
     """The descriptions of the fields are the only help that a person gets."""
     bare = [name for name, field in case.spec.options.model_fields.items() if not field.description]
     if bare:
@@ -245,6 +234,6 @@ def agrees_in_bfloat16(case: Case) -> str:
 
 
 SHARED = (imports_nothing_heavy, options_are_strict, options_round_trip, options_are_described)
-"""Of the spec and its options."""
+"""Of the spec and its options; a converter is held to these, too."""
 PLAYED = (repeats_itself, leaves_global_seeds_alone, writes_nothing, is_frozen, agrees_in_bfloat16)
 """Of what the part does, through ``Case.play``."""

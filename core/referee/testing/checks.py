@@ -2,7 +2,7 @@
 
 Each makes the part once, as a run would, and looks at it from all sides. A check is a small function with a name; its
 message says what the failure means and how it is usually mended. Files: `case` has what all kinds share, `referees`,
-`priors`, `augmentations`, `balancers` and `zoos` have the rest.
+`priors`, `augmentations`, `balancers`, `zoos` and `converters` have the rest.
 
     >>> from referee.hooks import Spec
     >>> from referee.testing import ToyReferee
@@ -15,12 +15,14 @@ message says what the failure means and how it is usually mended. Files: `case` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from referee.hooks import Place, Spec, ZooSpec
+from referee.hooks import ConverterSpec, Place, Spec, ZooSpec
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
-from referee.testing import augmentations, balancers, priors, referees, zoos
+from referee.testing import augmentations, balancers, converters, priors, referees, zoos
 from referee.testing.case import Case
 from referee.testing.outcome import Outcome, demand, run
 
@@ -101,3 +103,31 @@ def examine_zoo(
 def check_zoo(spec: ZooSpec, registry: Registry, *, prompt: str = PROMPT, skip: Iterable[str] = ()) -> list[Outcome]:
     """All that a zoo must keep: whole files, presets that are settings, checkpoints that fit. Raises as above."""
     return demand(examine_zoo(spec, registry, prompt=prompt, skip=skip))
+
+
+def examine_converter(
+    spec: ConverterSpec, options: Mapping[str, object], *, skip: Iterable[str] = ()
+) -> Iterator[Outcome]:
+    """All checks of a converter, which converts twice into temporary folders.
+
+    Args:
+        spec: as a plug-in registers it.
+        options: as on the command line of `referee convert`, a source that is there among them.
+        skip: names of checks to leave out.
+
+    Raises:
+        RefereeError: the options are refused, or ``skip`` names no check.
+    """
+    desk = TemporaryDirectory(prefix="referee-check-")
+    outcomes = run(converters.CHECKS, converters.ConverterCase(spec, options, Path(desk.name)), skip)
+
+    def played() -> Iterator[Outcome]:
+        with desk:
+            yield from outcomes
+
+    return played()
+
+
+def check_converter(spec: ConverterSpec, options: Mapping[str, object], *, skip: Iterable[str] = ()) -> list[Outcome]:
+    """All that a converter must keep: files of its own, alike each time, nothing else touched. Raises as above."""
+    return demand(examine_converter(spec, options, skip=skip))

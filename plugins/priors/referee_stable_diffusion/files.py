@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from referee.errors import OptionError, WeightsError
-from referee.weights import check_folder
+from referee.weights import FAULTS, check_folder
 
 from .options import Options, texts
 
@@ -86,7 +86,7 @@ def open_tokenizer(folder: Path) -> Any:
 
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except FAULTS as error:
         raise WeightsError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
 
 

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import StrictDataclassError
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from referee.errors import WeightsError
 from referee.hooks import Place
+from referee.weights import FAULTS
 
 from .distillation import PREDICTIONS
 from .files import ENCODERS, STEMS, check, open_tokenizer, pipeline, read_config, tokenizer, vae_folder, variant
@@ -119,7 +121,7 @@ def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype, place: Place)
         settings["low_cpu_mem_usage"] = False  # needs accelerate, which is no dependency
     try:
         model, info = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+    except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"The {kind.__name__} in {folder} cannot be loaded: {error}") from error
     if missing := sorted(info["missing_keys"]):
         raise WeightsError(f"{folder} lacks {len(missing)} weights of its {kind.__name__}, first {missing[0]}.")

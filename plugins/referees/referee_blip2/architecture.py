@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import Blip2Config, Blip2ForImageTextRetrieval
 from transformers.utils import logging
 
 from referee.errors import WeightsError
+from referee.weights import FAULTS
 from referee_blip2.head import CaptionHead
 
 Attention = Literal["sdpa", "eager"]
@@ -56,7 +58,7 @@ def read_config(folder: Path) -> Any:
     """
     try:
         return Blip2Config.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"{folder / 'config.json'} is no configuration of a BLIP-2: {error}") from error
 
 
@@ -74,7 +76,7 @@ def load_network(folder: Path, attention: Attention = "sdpa") -> Any:
                 folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
                 local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+    except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"The BLIP-2 in {folder} cannot be loaded: {error}") from error
     # transformers fills what it does not find with random numbers and goes on.
     for wrong in ("missing_keys", "unexpected_keys", "mismatched_keys"):

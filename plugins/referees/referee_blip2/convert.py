@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from referee import weights
 from referee.errors import WeightsError
 from referee_blip2.architecture import empty, load_network
 from referee_blip2.eva import PREFIX, from_eva, stretch
@@ -28,7 +29,7 @@ from referee_blip2.sizes import config_of, grid_of
 from referee_blip2.vocabulary import read_vocabulary, tokenizer_of
 
 State = dict[str, Tensor]
-FAULTS = (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, UnpicklingError, SafetensorError)
+FAULTS = (*weights.FAULTS, UnpicklingError, SafetensorError)
 """What torch and safetensors raise for files that are not theirs, or not whole."""
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "vision_model.embeddings.position_embedding"
 

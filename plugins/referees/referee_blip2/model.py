@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoTokenizer
 
 from referee.errors import WeightsError
+from referee.weights import FAULTS
 from referee_blip2 import masks
 from referee_blip2.architecture import Attention, build, load_network, quiet, read_config
 from referee_blip2.head import CaptionHead
@@ -270,7 +271,7 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in a folder; WeightsError if it cannot be loaded."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+    except FAULTS as error:
         raise WeightsError(f"The tokenizer in {folder} cannot be loaded: {error}") from error
 
 

@@ -20,13 +20,11 @@ from jaxtyping import Int
 from safetensors import SafetensorError
 from torch import Tensor
 
+from referee import weights
 from referee.errors import OptionError, WeightsError, nearest
 from referee_clip.options import FOLDER, HUB, TOKENIZER, Options, source
 
-FAULTS = (
-    OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, AssertionError, ImportError, EOFError,
-    UnpicklingError, SafetensorError,
-)  # fmt: skip
+FAULTS = (*weights.FAULTS, ImportError, UnpicklingError, SafetensorError)
 """What open_clip and the libraries below it raise for a file that is not there or not right."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import (
@@ -24,6 +25,7 @@ from transformers import (
 )
 
 from referee.errors import WeightsError
+from referee.weights import FAULTS
 from referee_grounding_vqa.preprocess import Normalisation, load_network, load_normalisation, quiet, save_normalisation
 
 Pixels = Float[Tensor, "b 3 S S"]
@@ -79,7 +81,7 @@ class Detector(nn.Module):
                 raise ValueError(f"it is of type '{config.model_type}', not one of {', '.join(CLASSES)}")
             network = load_network(CLASSES[config.model_type], folder, config, weights)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        except (*FAULTS, StrictDataclassError) as error:
             raise WeightsError(f"The detector in {folder} cannot be loaded: {error}") from error
         return cls(network, tokenizer, load_normalisation(folder)).eval()
 

@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoTokenizer, BlipConfig, BlipForQuestionAnswering
 
 from referee.errors import WeightsError
+from referee.weights import FAULTS
 from referee_grounding_vqa.preprocess import Normalisation, load_network, load_normalisation, quiet, save_normalisation
 
 Pixels = Float[Tensor, "b 3 S S"]
@@ -96,7 +98,7 @@ class Vqa(nn.Module):
             config.vision_config.layer_norm_eps = EPS
             network = load_network(BlipForQuestionAnswering, folder, config, weights)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        except (*FAULTS, StrictDataclassError) as error:
             raise WeightsError(f"The BLIP-VQA in {folder} cannot be loaded: {error}") from error
         return cls(network, tokenizer, load_normalisation(folder)).eval()
 
