@@ -80,8 +80,10 @@ def svg(curve: Curve, steps: int) -> str:
     lines = _lines(points) if len(next(iter(points.values()), ())) > 1 else []
     values = [value for line in [*lines, list(means.items())] for _, value in line] or [0.0, 1.0]
     low, high = curve.limits or (min(values), max(values))
-    if high - low < 1e-9 * max(abs(low), abs(high), 1e-6):
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    largest = max(abs(low), abs(high))
+    if high - low < 1e-9 * max(largest, 1e-6):
+        about = largest if largest > 1e-6 else 1.0
+        low, high = low - about / 2, high + about / 2
 
     def x(step: float) -> float:
         return LEFT + (WIDE - LEFT - RIGHT) * min(step / steps, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -135,6 +135,7 @@ values = st.lists(st.none() | st.floats(), max_size=3)
 
 
 @given(st.dictionaries(st.integers(0, 1 << 52), values, max_size=6), st.integers(1, 1 << 53), st.text(max_size=8))
+@example({0: [5e-324]}, 1, "")
 def test_any_numbers_make_a_drawing(points: dict[int, list[float | None]], steps: int, title: str) -> None:
     text = svg(Curve(title, "", points), steps)
     assert Tags(text).tags[0][0] == "svg"

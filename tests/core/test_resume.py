@@ -300,6 +300,7 @@ def test_killed_again_and_again(desk: Desk, unbroken: dict[str, bytes]) -> None:
 def test_a_signal_leaves_the_best_picture_and_a_checkpoint(
     desk: Desk, unbroken: dict[str, bytes], name: str, code: int
 ) -> None:
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and then so do we
     before = [signal.getsignal(getattr(signal, s)) for s in ("SIGTERM", "SIGHUP")]
     desk.at(8, f"os.kill(os.getpid(), signal.{name})\nimport time; time.sleep(5)")
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
@@ -309,6 +310,7 @@ def test_a_signal_leaves_the_best_picture_and_a_checkpoint(
     assert "Stopped after 9 steps; this is the best picture so far." in answer.out
     assert "To go on: referee resume out" in answer.out
     assert [signal.getsignal(getattr(signal, s)) for s in ("SIGTERM", "SIGHUP")] == before
+    signal.signal(signal.SIGHUP, hang_up)
     run = open_run(desk.out)
     assert (run.complete, run.about.interrupted_after, len(run.pictures), len(run.metrics)) == (False, 9, 2, 9)
     assert step_of(desk.out) == 8  # the step that was not heard of to its end is played again
