@@ -157,7 +157,8 @@ def generate(
     """Draw a prompt: optimise a latent until the referees agree.
 
     [dim]referee generate "a red circle and a blue striped square"
-    referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5 -n 4 --judge pocket-judge --pick[/dim]
+    referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5
+    referee generate "a red ring and a blue star" -n 4 --judge pocket-judge --pick[/dim]
     """
     watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every)
     registry = open_registry(block, no_plugins, plugin)

@@ -129,6 +129,6 @@ class Display:
             if step.agreement is not None and len(step.losses) > 1
             else ""
         )
-        against = f"  {found}" if (found := opposed(step)) else ""
-        judge = f"  judge {self.verdicts[-1]:.3f}" if self.verdicts else ""
-        return f"step {step.k + 1:4}/{self.steps}  {losses or 'prior alone'}{pull}{agreed}{against}{judge}  {left:.0f} s left"
+        notes = f"  {found}" if (found := opposed(step)) else ""
+        notes += f"  judge {self.verdicts[-1]:.3f}" if self.verdicts else ""
+        return f"step {step.k + 1:4}/{self.steps}  {losses or 'prior alone'}{pull}{agreed}{notes}  {left:.0f} s left"

@@ -25,8 +25,9 @@ JudgeOption = Annotated[
     typer.Option(
         "--judge",
         metavar="NAME[:key=value,...]|none",
-        help="A referee that does not play, but says which step was best, and warns where the others are fooled. every=, "
-        "patience= (ends a picture that gets no better), prompt= and label= fit all. [dim]default: the preset's[/dim]",
+        help="A referee that does not play, but says which step was best, and warns where the others are fooled. "
+        "every=, patience= (ends a picture that gets no better), prompt= and label= fit all. "
+        "[dim]default: the preset's[/dim]",
     ),
 ]
 Keep = Annotated[

@@ -84,8 +84,8 @@ class Spec:
         check: looks at the options before any model loads (files there, sizes sane); raises RefereeError.
         words: the texts among the options that its model will read, e.g. a negative prompt. A zoo that knows few words
             refuses the others, as it does for the prompt.
-        families: of a referee: whose kin its model is ("clip", "blip"), as kin share blind spots; its name if not given.
-            A judge should be of another family than the referees.
+        families: of a referee: whose kin its models are ("clip", "blip"); its name if not given. Kin share blind spots,
+            so a judge should be of another family than those who play.
         check_prompt: of a referee: raises PromptError for what it cannot judge by, before any model loads.
     """
 

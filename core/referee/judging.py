@@ -141,15 +141,15 @@ class Bench:
         )  # fmt: skip
 
     def _hacking(self, i: int, taken: int) -> str:
-        course = self.verdicts.courses[i]
+        course, name = self.verdicts.courses[i], self.judge.name
         mend = (
             "The picture of its best verdict is kept."
             if self.judge.keep == "best"
             else "Take --keep best, or other referees."
         )
         return (
-            f"Reward hacking, seed {self.seeds[i]}, step {taken}: the referees like the picture ever better, the judge "
-            f"'{self.judge.name}' ever less ({course.least:.3g} after step {course.best}, {course.last:.3g} now). {mend}"
+            f"Reward hacking, seed {self.seeds[i]}, step {taken}: the referees like the picture ever better, the "
+            f"judge '{name}' ever less ({course.least:.3g} after step {course.best}, {course.last:.3g} now). {mend}"
         )
 
 

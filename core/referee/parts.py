@@ -18,7 +18,7 @@ from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.hooks import Checkpoint, Place, Spec, ZooSpec
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
-from referee.settings import Part, RefereePart, Settings, validate
+from referee.settings import JudgePart, Part, RefereePart, Settings, validate
 
 if TYPE_CHECKING:
     from referee.contract import Augmentation, Balancer, Prior
@@ -89,7 +89,7 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
     own_augs = (order.aug for order in plan.referees)
     everyone = (*plan.referees, *own_augs, plan.prior, plan.augmentation, plan.balancer, plan.judge)
     orders = [order for order in everyone if order]
-    readers = [*settings.referees, *([settings.judge] if settings.judge else [])]
+    readers: list[RefereePart | JudgePart] = [*settings.referees, *([settings.judge] if settings.judge else [])]
     said = [Prompt(part.prompt).text for part in readers if part.prompt is not None]
     said += [text for order in orders if order.spec.words for text in order.spec.words(order.options)]
     for text in said if prompt is None else [prompt.text, *said]:

@@ -233,6 +233,8 @@ def drain(
 
     z = now.state.z.to(parts.device) if now.state else None
     bench = Bench(parts.judge, prompt, seeds, rows) if parts.judge else None
+    if bench and bench.verdicts.given != (now.kept is not None):
+        raise OptionError("The history and the standing are not of one run: only one of them knows of a judge.")
     complete = True
     try:
         for step in steps if not (bench and bench.verdicts.over) else ():

@@ -115,7 +115,7 @@ def _judged(run: Run) -> Iterator[str]:
     if judged.ended is not None:
         yield f"Ended after {judged.ended} steps, as the judge saw no picture get better."
     taken = ", ".join(f"seed {seed} after {k} steps" for seed, k in zip(run.seeds, judged.taken, strict=False))
-    yield f"Pictures as the {_judge(run)} would keep them: {taken}."
+    yield f"Taken: {taken}."
     if judged.picked is not None:
         yield f"Picked: seed {judged.picked}."
 

@@ -124,6 +124,11 @@ class Verdicts:
         return [course.hacked == taken for course in self.courses]
 
     @property
+    def given(self) -> bool:
+        """Whether there was a verdict."""
+        return any(course.taken is not None for course in self.courses)
+
+    @property
     def over(self) -> bool:
         """Whether all pictures ended."""
         return all(course.ended is not None for course in self.courses)
