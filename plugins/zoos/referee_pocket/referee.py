@@ -35,7 +35,8 @@ class DetectorReferee:
         wanted = parse(prompt.text)
 
         def loss(views: Views) -> Losses:
-            return doubt(self.detector(views.float().clamp(0, 1)), wanted)
+            dtype = next(self.detector.parameters()).dtype
+            return doubt(self.detector(views.to(dtype).clamp(0, 1)), wanted)
 
         return loss
 
