@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from referee.errors import RefereeError
     from referee.hooks import Spec, ZooSpec, hookimpl
     from referee.inversion import Step, invert
+    from referee.judging import Judge
     from referee.panel import Seat
     from referee.parts import Parts
     from referee.play import Result, generate, load, parts_of, sample, score
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from referee.schedules import Schedule, constant, cosine, linear
 
 _HOMES = {
-    "Parts": "parts", "Prompt": "prompt", "RefereeError": "errors", "Result": "play", "Rules": "rules",
+    "Judge": "judging", "Parts": "parts", "Prompt": "prompt", "RefereeError": "errors", "Result": "play",
+    "Rules": "rules",
     "Schedule": "schedules", "Seat": "panel", "Spec": "hooks", "Step": "inversion", "ZooSpec": "hooks",
     "constant": "schedules", "cosine": "schedules", "generate": "play", "hookimpl": "hooks", "invert": "inversion",
     "linear": "schedules", "load": "play", "open_run": "run", "parts_of": "play", "Run": "run", "sample": "play",
@@ -37,7 +39,7 @@ _HOMES = {
 }  # fmt: skip
 
 __all__ = [
-    "Parts", "Prompt", "RefereeError", "Result", "Rules", "Run", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
+    "Judge", "Parts", "Prompt", "RefereeError", "Result", "Rules", "Run", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
     "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "open_run", "parts_of", "sample", "score",
 ]  # fmt: skip
 

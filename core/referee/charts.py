@@ -38,6 +38,8 @@ def panel(
     """
     names = list(dict.fromkeys(name for row in history for name in row["losses"]))
     charts: list[Chart] = [(f"{name}: loss", {"": curve(history, "losses", name)}, None) for name in names]
+    if verdicts := [(row["step"], mean) for row in history if (mean := average(row.get("judge"))) is not None]:
+        charts.append(("judge: loss", {"": verdicts}, None))
     agreed = {"": [(row["step"], mean) for row in history if (mean := average(row["agreement"])) is not None]}
     charts.append(("agreement: 1 unanimous, 0 deadlock", agreed, (0.0, 1.0)))
     pairs = list(dict.fromkeys(pair for row in history for pair in row["cosines"] or ()))

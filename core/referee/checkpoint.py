@@ -124,6 +124,8 @@ def encode(standing: Standing, settings: str) -> bytes:
     tensors |= packed("map", standing.maps)
     if standing.best is not None and standing.least is not None:
         tensors |= {"best": standing.best, "least": standing.least}
+    if standing.kept is not None:
+        tensors["kept"] = standing.kept
     alone = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}  # safetensors shares no memory
     about = {"format": FORMAT, "step": str(standing.state.k), "settings": settings, "sum": _sum(alone)}
     return bytes(safetensors.torch.save(alone, about))
@@ -239,7 +241,10 @@ def _standing(tensors: Mapping[str, Tensor], seeds: int) -> Standing:
         raise ValueError(f"it does not hold the latents of {seeds} pictures after a step")
     if best is not None and least is not None and (best.shape != state.z.shape or least.shape != (seeds,)):
         raise ValueError("its best latents are of another shape")
-    return Standing(state, best, least, unpacked("map", tensors))
+    kept = tensors.get("kept")
+    if kept is not None and (kept.shape != state.z.shape or kept.dtype != torch.float32):
+        raise ValueError("the judge's best latents are of another shape or type")
+    return Standing(state, best, least, unpacked("map", tensors), kept)
 
 
 def _stacked(pictures: Sequence[Image.Image]) -> bytes:

@@ -21,7 +21,7 @@ from referee import convert, zoo_cli
 from referee.devices import KNOWN
 from referee.doctor import doctor
 from referee.errors import OptionError, PromptError, RefereeError, out_of_memory, short_of_memory
-from referee.flags import Block, Files, Json, NoPlugins, open_registry
+from referee.flags import Block, Files, Json, JudgeOption, Keep, NoPlugins, Pick, open_registry
 from referee.plugin_commands import app as plugins
 from referee.report import report
 from referee.resume import resume
@@ -128,6 +128,9 @@ def generate(
     prior: PriorOption = None,
     aug: Augment = None,
     balancer: Balance = None,
+    judge: JudgeOption = None,
+    keep: Keep = None,
+    pick: Pick = False,
     zoo: Zoo = None,
     preset: Preset = None,
     config: Config = None,
@@ -154,13 +157,14 @@ def generate(
     """Draw a prompt: optimise a latent until the referees agree.
 
     [dim]referee generate "a red circle and a blue striped square"
-    referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5 -n 4[/dim]
+    referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5
+    referee generate "a red ring and a blue star" -n 4 --judge pocket-judge --pick[/dim]
     """
     watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every)
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
-        views=views, seed=seed, n=n, size=size, device=device, dtype=dtype,
+        views=views, seed=seed, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick,
     )  # fmt: skip
     _run(_prompt(prompt, config), settings, registry, out, watch)
 
@@ -189,7 +193,7 @@ def sample(
     watch = Watch(json_, quiet, verbose)
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(registry, config, zoo, preset, set_, prior=prior, seed=seed, n=n, device=device, dtype=dtype)
-    settings = settings.model_copy(update={"referees": (), "augmentation": None})
+    settings = settings.model_copy(update={"referees": (), "augmentation": None, "judge": None})
     _run(_prompt(prompt, config), settings, registry, out, watch, plain=True)
 
 
@@ -209,7 +213,7 @@ def score(
     """Judge a picture: each referee's loss, without augmentation; lower is better."""
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(registry, config, zoo, None, None, referee=referee, device=device)
-    settings = settings.model_copy(update={"prior": None, "augmentation": None})
+    settings = settings.model_copy(update={"prior": None, "augmentation": None, "judge": None})
     if not settings.referees:
         raise OptionError("No referee is named: add --referee NAME or a --zoo that has some.")
     from referee.parts import check, device_name, seats_of
@@ -236,6 +240,9 @@ def plan(
     prior: PriorOption = None,
     aug: Augment = None,
     balancer: Balance = None,
+    judge: JudgeOption = None,
+    keep: Keep = None,
+    pick: Pick = False,
     zoo: Zoo = None,
     preset: Preset = None,
     config: Config = None,
@@ -267,7 +274,7 @@ def plan(
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
-        views=views, n=n, size=size, device=device, dtype=dtype,
+        views=views, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick,
     )  # fmt: skip
     said = prompt or "a red circle and a blue square"
     plan_cli.plan(said, settings, registry, on, fit, json_)
@@ -288,7 +295,13 @@ def _settings(
     name = preset or (registry.find("zoo", named).preset if named != NO_ZOO and RECORD not in file else None)
     base = read_preset(name, registry) if name else {}
     layer = merge(merge(base, said), {"zoo": asked or base.get("zoo", named)})
-    return build([layer, flag_layer(**flags, seeds=layer.get("seeds"))])
+    over = flag_layer(**flags, seeds=layer.get("seeds"))
+    if over.get("judge") and not {**(layer.get("judge") or {}), **over["judge"]}.get("name"):
+        raise OptionError("--keep and --pick are about what a judge says: add --judge NAME.")
+    settings = build([layer, over])
+    if flags.get("pick") and len(settings.seeds) == 1:
+        raise OptionError("--pick chooses among pictures, and there is one: add -n 4, for example.")
+    return settings
 
 
 def _prompt(said: str | None, config: Path | None) -> str:

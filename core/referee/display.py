@@ -50,6 +50,7 @@ class Display:
     def __init__(self, steps: int, console: Console) -> None:
         self.steps, self.console = steps, console
         self.curves: dict[str, list[float]] = {}
+        self.verdicts: list[float] = []
         self.started = time.monotonic()
         self.bar = Progress(
             TextColumn("step"),
@@ -78,6 +79,8 @@ class Display:
         """Take in one step."""
         for name, losses in step.losses.items():
             self.curves.setdefault(name, []).append(losses.mean().item())
+        if step.judge is not None:
+            self.verdicts.append(step.judge.mean().item())
         self.bar.update(self.task, completed=step.k + 1)
         if self.live:
             self.live.update(Group(self.bar, self._beside(self._table(step), step)))
@@ -105,6 +108,8 @@ class Display:
             table.add_row(
                 name, loss, norm, sparkline(self.curves[name]) if name in self.curves else "", str(out) if out else ""
             )
+        if self.verdicts:
+            table.add_row("judge", f"{self.verdicts[-1]:.3f}", "", sparkline(self.verdicts), "")
         if step.agreement is not None and len(step.losses) > 1:
             table.add_row("agreement", f"{step.agreement.mean().item():.2f}", "", "", "")
         if against := opposed(step):
@@ -124,5 +129,6 @@ class Display:
             if step.agreement is not None and len(step.losses) > 1
             else ""
         )
-        against = f"  {found}" if (found := opposed(step)) else ""
-        return f"step {step.k + 1:4}/{self.steps}  {losses or 'prior alone'}{pull}{agreed}{against}  {left:.0f} s left"
+        notes = f"  {found}" if (found := opposed(step)) else ""
+        notes += f"  judge {self.verdicts[-1]:.3f}" if self.verdicts else ""
+        return f"step {step.k + 1:4}/{self.steps}  {losses or 'prior alone'}{pull}{agreed}{notes}  {left:.0f} s left"

@@ -1,4 +1,4 @@
-"""The command line's flags about plug-ins, which all its commands have, and what they open."""
+"""Flags that several commands share: about plug-ins, and what they open; and about the judge."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ NoPlugins = Annotated[bool, typer.Option("--no-plugins", help="Load no installed
 Files = Annotated[
     list[Path] | None, typer.Option("--plugin", metavar="FILE.py", help="A single file as a plug-in; its code runs.")
 ]
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        metavar="NAME[:key=value,...]|none",
+        help="A referee that does not play, but says which step was best, and warns where the others are fooled. "
+        "every=, patience= (ends a picture that gets no better), prompt= and label= fit all. "
+        "[dim]default: the preset's[/dim]",
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep", metavar="best|last", help="Which picture: the judge's best, or the last. [dim]default: best[/dim]"
+    ),
+]
+Pick = Annotated[bool, typer.Option("--pick", help="With -n: the judge says which picture is best.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 

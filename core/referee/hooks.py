@@ -84,6 +84,9 @@ class Spec:
         check: looks at the options before any model loads (files there, sizes sane); raises RefereeError.
         words: the texts among the options that its model will read, e.g. a negative prompt. A zoo that knows few words
             refuses the others, as it does for the prompt.
+        families: of a referee: whose kin its models are ("clip", "blip"); its name if not given. Kin share blind spots,
+            so a judge should be of another family than those who play.
+        check_prompt: of a referee: raises PromptError for what it cannot judge by, before any model loads.
     """
 
     name: str
@@ -92,6 +95,8 @@ class Spec:
     options: type[BaseModel] = NoOptions
     check: Callable[[Any], None] | None = None
     words: Callable[[Any], Sequence[str]] | None = None
+    families: Sequence[str] = ()
+    check_prompt: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class Step:
             of a referee when it was last asked, and for "prior" how its step alone changes x, |DEC(z - lr g_p) - x|;
             both summed over channels, each in a unit of its own.
         state: gives a copy of the loop's state after the step, if called before the next step is asked for.
+        judge: the judge's losses of the picture after the step, (n,), where whoever drains the steps asked one.
     """
 
     k: int
@@ -69,6 +70,7 @@ class Step:
     cosines: balance.Cosines | None = None
     maps: Mapping[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
     state: Callable[[], State] | None = None
+    judge: PerSample | None = None
 
 
 def invert(

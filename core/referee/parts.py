@@ -6,6 +6,7 @@ imports no torch. `assemble` then calls the factories. So bad input is refused b
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,11 @@ from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.hooks import Checkpoint, Place, Spec, ZooSpec
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
-from referee.settings import Part, RefereePart, Settings, own_keys, validate
+from referee.settings import JudgePart, Part, RefereePart, Settings, own_keys, validate
 
 if TYPE_CHECKING:
     from referee.contract import Augmentation, Balancer, Prior
+    from referee.judging import Judge
     from referee.panel import Seat, Space
     from referee.rules import Rules
 
@@ -50,6 +52,7 @@ class Plan:
     augmentation: Order | None
     balancer: Order | None
     zoo: ZooSpec | None
+    judge: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Parts:
     size: tuple[int, int]
     device: str
     space: Space = "latent"
+    judge: Judge | None = None
 
 
 def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) -> Plan:
@@ -72,26 +76,60 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
     Raises:
         PluginError: a name is unknown, failed to load, or stands for two plug-ins.
         OptionError: an option is unknown or wrong.
-        PromptError: the zoo cannot draw the prompt or read a text of the options, or a referee's own prompt is none.
+        PromptError: the zoo cannot draw the prompt or read a text of the options, a referee cannot judge by its prompt,
+            or that is none.
         WeightsError: a checkpoint is missing or cut short.
+
+    Warns:
+        UserWarning: the judge is of a referee's family.
     """
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo else None
     shelf = tuple(zoo.checkpoints()) if zoo else ()
     plan = ordered(settings, registry, shelf, zoo)
     own_augs = (order.aug for order in plan.referees)
-    everyone = (*plan.referees, *own_augs, plan.prior, plan.augmentation, plan.balancer)
+    everyone = (*plan.referees, *own_augs, plan.prior, plan.augmentation, plan.balancer, plan.judge)
     orders = [order for order in everyone if order]
-    said = [Prompt(part.prompt).text for part in settings.referees if part.prompt is not None]
+    readers: list[RefereePart | JudgePart] = [*settings.referees, *([settings.judge] if settings.judge else [])]
+    said = [Prompt(part.prompt).text for part in readers if part.prompt is not None]
     said += [text for order in orders if order.spec.words for text in order.spec.words(order.options)]
     for text in said if prompt is None else [prompt.text, *said]:
         if zoo and zoo.check_prompt:
             zoo.check_prompt(text)
+    for part, order in zip(readers, [*plan.referees, *([plan.judge] if plan.judge else [])], strict=True):
+        own = Prompt(part.prompt) if part.prompt is not None else prompt
+        if order.spec.check_prompt and own:
+            order.spec.check_prompt(own.text)
     for checkpoint in zoos.needed(shelf, [(order.spec.name, order.part.options) for order in orders]):
         zoos.require(checkpoint)
     for order in orders:
         if order.spec.check:
             order.spec.check(order.options)
+    if kin := _kin(plan):
+        warnings.warn(of_kin(settings.judge.title if settings.judge else "", kin), stacklevel=2)
     return plan
+
+
+def _kin(plan: Plan) -> list[str]:
+    """The referees that share a family with the judge."""
+    if plan.judge is None:
+        return []
+    own = families(plan.judge.spec)
+    seats = zip(plan.settings.referees, plan.referees, strict=True)
+    return [part.title for part, order in seats if families(order.spec) & own]
+
+
+def families(spec: Spec) -> set[str]:
+    """Those that a part says it is of; else it is one of its own."""
+    return set(spec.families or (spec.name,))
+
+
+def of_kin(judge: str, referees: Sequence[str]) -> str:
+    """The warning of a judge that is no outsider."""
+    names = " and ".join(f"'{name}'" for name in referees)
+    return (
+        f"The judge '{judge}' is of the same family as {names}: a picture that fools one may well fool the other. "
+        "Take a judge of another family."
+    )
 
 
 def ordered(settings: Settings, registry: Registry, shelf: Sequence[Checkpoint], zoo: ZooSpec | None) -> Plan:
@@ -107,6 +145,7 @@ def ordered(settings: Settings, registry: Registry, shelf: Sequence[Checkpoint],
         _order("augmentation", settings.augmentation, registry, shelf) if settings.augmentation else None,
         _order("balancer", settings.balancer, registry, shelf) if settings.balancer else None,
         zoo,
+        _order("referee", settings.judge, registry, shelf) if settings.judge else None,
     )
 
 
@@ -147,7 +186,20 @@ def assemble(plan: Plan, *, weights: bool = True) -> Parts:
         size=size,
         device=place.device,
         space=settings.balancer.space if settings.balancer else "latent",
+        judge=_judge(plan, place),
     )
+
+
+def _judge(plan: Plan, place: Place) -> Judge | None:
+    from referee.contract import Referee
+    from referee.judging import Judge
+
+    part = plan.settings.judge
+    if part is None or plan.judge is None:
+        return None
+    own = Prompt(part.prompt) if part.prompt is not None else None
+    referee = make(plan.judge, place, Referee)
+    return Judge(part.title, referee, part.every, part.keep, part.patience, own, part.pick)
 
 
 def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:

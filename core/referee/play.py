@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -18,12 +19,12 @@ from torch import Tensor
 
 from referee import balance
 from referee.balance import Cosines
-from referee.contract import Augmentation, Balancer, Image, Latent, Prior, Prompt, Referee, Sampler, Viewer
+from referee.contract import Augmentation, Balancer, Image, Latent, Prior, Prompt, Referee, Sampler
 from referee.errors import OptionError, PluginError
-from referee.gradients import resize
 from referee.inversion import Step, invert
+from referee.judging import Bench, Judge, Judgement, verdict
 from referee.panel import Seat, Space, at_work
-from referee.parts import Parts, assemble, check
+from referee.parts import Parts, assemble, check, of_kin
 from referee.plugins import Registry, discover
 from referee.randomness import generators
 from referee.rules import Rules
@@ -44,6 +45,7 @@ class Result:
         complete: False if the run was interrupted; the images are then the best so far.
         maps: where on the picture each referee and the prior pulled at the last step that referees steered, (n, H, W),
             on the CPU: see `referee.inversion.Step`.
+        judged: what came of the judge, if there was one.
     """
 
     prompt: Prompt
@@ -53,6 +55,7 @@ class Result:
     history: list[dict[str, Any]] = field(default_factory=list)
     complete: bool = True
     maps: dict[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
+    judged: Judgement | None = None
 
     @property
     def pictures(self) -> list[Pillow.Image]:
@@ -95,12 +98,14 @@ class Standing:
         best: the latents of the least mean loss so far, (n, c, h, w); None before two steps were judged.
         least: those losses, (n,).
         maps: as in `Result`.
+        kept: the latents of the judge's best verdicts so far, (n, c, h, w), on the CPU; None before there is one.
     """
 
     state: State | None = None
     best: Latent | None = None
     least: Float[Tensor, "n"] | None = None
     maps: Mapping[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
+    kept: Latent | None = None
 
     def after(self, step: Step, before: Latent | None) -> Standing:
         """With one more step; ``before`` is the latent that its losses judge, which the step moved."""
@@ -115,6 +120,12 @@ class Standing:
             self, best=torch.where(better, before, self.best), least=torch.minimum(mean, self.least), maps=maps
         )
 
+    def keeping(self, z: Latent, better: Sequence[bool]) -> Standing:
+        """With the latents of those that the judge likes better than all before."""
+        now = z.cpu()
+        kept = now if self.kept is None else torch.where(torch.tensor(better)[:, None, None, None], now, self.kept)
+        return replace(self, kept=kept)
+
     def to(self, device: torch.device | str) -> Standing:
         """With what is compared at each step on the device of the run."""
         best, least = (None if t is None else t.to(device) for t in (self.best, self.least))
@@ -125,6 +136,7 @@ def load(
     *,
     zoo: str = "pocket",
     referees: Sequence[str] | None = None,
+    judge: str | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     registry: Registry | None = None,
@@ -134,6 +146,7 @@ def load(
     Args:
         zoo: its name; its preset gives what is not said here. "none" if the settings say it all.
         referees: names; by default the preset's.
+        judge: a name; by default the preset's, if it has one.
         settings: a layer over the preset, in the shape of the TOML files, e.g. ``{"rules": {"steps": 80}}``.
         device: a torch device, or "auto".
         registry: the plug-ins; by default all installed ones.
@@ -145,6 +158,8 @@ def load(
     layer: Layer = {"zoo": zoo, "device": device}
     if referees is not None:
         layer["referees"] = [{"name": name} for name in referees]
+    if judge is not None:
+        layer["judge"] = {"name": judge}
     base = preset(registry.find("zoo", zoo).preset, registry) if zoo != NO_ZOO else {}
     return assemble(check(build([base, layer, dict(settings or {})]), registry))
 
@@ -159,10 +174,17 @@ def parts_of(
     size: tuple[int, int] = (512, 512),
     device: str = "cpu",
     space: Space = "latent",
+    judge: Judge | None = None,
 ) -> Parts:
-    """Parts from objects: no plug-in, no name. Bare referees are called by their class."""
+    """Parts from objects: no plug-in, no name. Bare referees are called by their class.
+
+    Warns:
+        UserWarning: the judge is of the class of a referee.
+    """
     seats = tuple(r if isinstance(r, Seat) else Seat(type(r).__name__, r) for r in referees)
-    return Parts(seats, prior, augmentation, balancer, rules or Rules(), size, device, space)
+    if judge and (kin := [seat.name for seat in seats if type(seat.referee) is type(judge.referee)]):
+        warnings.warn(of_kin(judge.name, kin), stacklevel=2)
+    return Parts(seats, prior, augmentation, balancer, rules or Rules(), size, device, space, judge)
 
 
 def generate(
@@ -209,7 +231,8 @@ def drain(
     history: Sequence[Mapping[str, Any]] = (),
     keep: Callable[[Standing, Sequence[Mapping[str, Any]]], object] | None = None,
 ) -> Result:
-    """Play all steps and decode the last latent; on Ctrl-C, the one of the least mean loss of those who played.
+    """Play all steps and decode the last latent, or the one that the judge likes best; on Ctrl-C that one, or without
+    its verdict that of the least mean loss of those who played.
 
     Args:
         prompt, parts, seeds: of the run.
@@ -223,25 +246,41 @@ def drain(
         space=parts.space, seeds=seeds, size=parts.size, device=parts.device, state=now.state,
     )  # fmt: skip
     rows = [dict(row) for row in history[: now.state.k]] if now.state else []
+
+    def decode(latent: Latent) -> Image:
+        with torch.no_grad():
+            return parts.prior.decode(latent)
+
     z = now.state.z.to(parts.device) if now.state else None
+    bench = Bench(parts.judge, prompt, seeds, rows) if parts.judge else None
+    if bench and bench.verdicts.given != (now.kept is not None):
+        raise OptionError("The history and the standing are not of one run: only one of them knows of a judge.")
     complete = True
     try:
-        for step in steps:
+        for step in steps if not (bench and bench.verdicts.over) else ():
             now, z = now.after(step, z), step.z
-            rows.append(numbers(step))
+            if bench and bench.judge.is_due(step.k, step.steps):
+                step = replace(step, judge=bench.look(decode(z), step.k))
+            row = numbers(step)
+            if bench and (better := bench.follow(row)) and step.judge is not None:
+                now = now.keeping(z, better)
+            rows.append(row)
             if on_step:
                 on_step(step)
             if keep and step.state:
                 keep(replace(now, state=step.state()), rows)
+            if bench and bench.verdicts.over:
+                break
     except KeyboardInterrupt:
         complete = False
         if z is None:
             raise
         z = now.best if now.best is not None else z
     assert z is not None
-    with torch.no_grad():
-        images = parts.prior.decode(z).cpu()
-    return Result(prompt, tuple(seeds), images, z.cpu(), rows, complete, dict(now.maps))
+    if bench and now.kept is not None and (bench.judge.keep == "best" or not complete):
+        z = now.kept.to(parts.device)
+    judged = bench.judgement(complete) if bench else None
+    return Result(prompt, tuple(seeds), decode(z).cpu(), z.cpu(), rows, complete, dict(now.maps), judged)
 
 
 def numbers(step: Step) -> dict[str, Any]:
@@ -250,7 +289,7 @@ def numbers(step: Step) -> dict[str, Any]:
     def plain(table: Mapping[str, Tensor]) -> dict[str, Any]:
         return {name: [v if isfinite(v) else None for v in values.tolist()] for name, values in table.items()}
 
-    return {
+    found = {
         "step": step.k,
         "losses": plain(step.losses),
         "norms": plain(step.norms),
@@ -258,6 +297,7 @@ def numbers(step: Step) -> dict[str, Any]:
         "sat_out": {name: values.tolist() for name, values in step.sat_out.items() if bool(values.any())},
         "cosines": None if step.cosines is None else pairs(step.cosines),
     }
+    return found if step.judge is None else found | plain({"judge": step.judge})
 
 
 def pairs(cosines: Cosines) -> dict[str, list[float | None]]:
@@ -327,13 +367,8 @@ def score(
     losses = {}
     with torch.no_grad():
         for seat in seats:
-            referee = seat.referee
-            view = referee.view(x) if isinstance(referee, Viewer) else resize(x, referee.input_size)
             with at_work(seat, device):
-                found = referee.read(seat.prompt or prompt)(view)
-            if found.shape != (1,):
-                shape = tuple(found.shape)
-                raise PluginError(f"'{seat.name}' gave a loss of shape {shape} for 1 view; expected (1,).")
+                found = verdict(seat.name, seat.referee, seat.referee.read(seat.prompt or prompt), x)
             losses[seat.name] = found.item()
     return losses
 

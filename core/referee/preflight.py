@@ -28,7 +28,7 @@ from referee.parts import Order, make, ordered
 from referee.plugins import Registry
 from referee.prompt import Prompt
 from referee.randomness import generators
-from referee.settings import RefereePart, Settings
+from referee.settings import JudgePart, RefereePart, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,11 @@ class Cost:
 
     Attributes:
         name: at the table; "prior" of the prior.
-        kind: "prior" or "referee".
+        kind: "prior", "referee" or "judge".
         numbers: parameters and buffers.
         weights: their bytes.
-        flop: what it computes in a step at which it is asked, by call: "decode", "backward", "pull", "views".
+        flop: what it computes in a step at which it is asked, by call: "decode", "backward", "pull", "views",
+            "verdict".
         peak: bytes that its largest call needs at a time beside weights and ``kept``.
         kept: bytes of the decoder's graph, which lives while referees play; of the prior alone.
         rests: its weights lie in the CPU's memory between its turns.
@@ -62,7 +63,7 @@ class Forecast:
 
     Attributes:
         settings: for which it holds.
-        parts: the prior, then the referees in their order.
+        parts: the prior, then the referees in their order, then the judge.
         step: FLOPs of a step at which everybody plays.
         run: FLOPs of all steps.
     """
@@ -122,6 +123,8 @@ class Scales:
         assert plan.prior
         parts = [self._prior(plan.prior, settings)]
         parts += [self._referee(*each, settings) for each in zip(settings.referees, plan.referees, strict=True)]
+        if settings.judge and plan.judge:
+            parts.append(self._judge(settings.judge, plan.judge, settings))
         return Forecast(settings, tuple(parts), *_sums(settings, parts))
 
     def _make(self, order: Order, settings: Settings, kind: type) -> Any:
@@ -149,6 +152,11 @@ class Scales:
             with _blamed(part.title):
                 self._found[key] = referee_cost(part, made, self._prompt, settings)
         return self._found[key]
+
+    def _judge(self, part: JudgePart, order: Order, settings: Settings) -> Cost:
+        made = self._make(order, settings, Referee)
+        with _blamed(part.title):
+            return judge_cost(part, made, self._prompt, settings)
 
 
 def prior_cost(prior: Prior, prompt: Prompt, settings: Settings) -> Cost:
@@ -196,6 +204,19 @@ def referee_cost(part: RefereePart, referee: Referee, prompt: Prompt, settings: 
     return Cost(part.title, "referee", *weights(referee), flop, meter.peak, rests=part.offload)
 
 
+def judge_cost(part: JudgePart, judge: Referee, prompt: Prompt, settings: Settings) -> Cost:
+    """A judge without numbers: the pictures, one after another, without gradient."""
+    meter = Meter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loss = judge.read(Prompt(part.prompt) if part.prompt is not None else prompt)
+    with no_numbers(), torch.no_grad():
+        x = torch.zeros(1, 3, settings.height, settings.width)
+        with meter:
+            loss(resize(x, judge.input_size))
+    return Cost(part.title, "judge", *weights(judge), {"verdict": meter.flop * len(settings.seeds)}, meter.peak)
+
+
 def _views(part: RefereePart, settings: Settings) -> int:
     """Of all samples together."""
     has_own = settings.augmentation if part.aug is None else part.aug != "none"
@@ -204,7 +225,8 @@ def _views(part: RefereePart, settings: Settings) -> int:
 
 def _sums(settings: Settings, parts: Sequence[Cost]) -> tuple[int, int]:
     """FLOPs of a step at which everybody plays, and of all steps."""
-    rules, prior, referees = settings.rules, parts[0].flop, parts[1:]
+    rules, prior = settings.rules, parts[0].flop
+    referees = [part for part in parts if part.kind == "referee"]
     image = settings.balancer is not None and settings.balancer.space == "image"
 
     def step(asked: Sequence[Cost]) -> int:
@@ -217,6 +239,9 @@ def _sums(settings: Settings, parts: Sequence[Cost]) -> tuple[int, int]:
     for k in range(rules.steps):
         playing = zip(settings.referees, referees, strict=True)
         run += step([cost for part, cost in playing if k < steered and _asked(part, k, rules.steps)])
+    if settings.judge:
+        verdicts = -(-rules.steps // settings.judge.every)
+        run += verdicts * (prior["decode"] + parts[-1].flop["verdict"])
     return step(referees), run
 
 

@@ -135,7 +135,8 @@ def _played(settings: Settings) -> list[tuple[Kind, Part]]:
     one: list[tuple[Kind, Part | None]] = [
         ("prior", settings.prior), ("augmentation", settings.augmentation), ("balancer", settings.balancer),
     ]  # fmt: skip
-    referees: list[tuple[Kind, Part]] = [("referee", part) for part in settings.referees]
+    scoring = (*settings.referees, *([settings.judge] if settings.judge else []))
+    referees: list[tuple[Kind, Part]] = [("referee", part) for part in scoring]
     return referees + [(kind, part) for kind, part in one if part]
 
 

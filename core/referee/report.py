@@ -90,6 +90,36 @@ def _stopped(run: Run) -> str:
     return "" if run.complete else f"Stopped after {run.about.interrupted_after} steps: the best so far."
 
 
+def _judge(run: Run) -> str:
+    return f"judge {run.settings.judge.title}" if run.settings.judge else "judge"
+
+
+def _hacking(run: Run) -> str:
+    """Where reward hacking was found; "" if nowhere."""
+    found = [
+        f"seed {seed} after step {row.step + 1}"
+        for row in run.metrics
+        for seed, hacked in zip(run.seeds, row.hacked or (), strict=False)
+        if hacked
+    ]
+    if not found:
+        return ""
+    return f"Reward hacking: the referees like the picture ever better, the judge ever less. {', '.join(found)}."
+
+
+def _judged(run: Run) -> Iterator[str]:
+    """What came of the judge, in sentences."""
+    judged = run.about.judge
+    if judged is None:
+        return
+    if judged.ended is not None:
+        yield f"Ended after {judged.ended} steps, as the judge saw no picture get better."
+    taken = ", ".join(f"seed {seed} after {k} steps" for seed, k in zip(run.seeds, judged.taken, strict=False))
+    yield f"Taken: {taken}."
+    if judged.picked is not None:
+        yield f"Picked: seed {judged.picked}."
+
+
 def _view(run: Run) -> dict[str, Any]:
     """What the template shows of a run; text is escaped there, and only there."""
     from markupsafe import Markup
@@ -108,11 +138,13 @@ def _view(run: Run) -> dict[str, Any]:
     who = " + ".join(part.title for part in run.settings.referees) or "the prior alone"
     steps = f"{rules.steps} steps" if run.about.command == "generate" else "plain sampling"
     pictures = [_picture(run, seed) for seed in run.pictures]
+    hacking = _hacking(run)
     return {
         "prompt": run.prompt.text,
         "facts": f"{who} · {steps} · {size} pixels · {seeds}{zoo}",
         "short": f"{seeds} · {who}",
-        "stopped": _stopped(run),
+        "warnings": [said for said in (_stopped(run), hacking) if said],
+        "judged": list(_judged(run)),
         "pictures": pictures,
         "frames": run.about.frames if any(picture["film"] for picture in pictures) else (),
         "steps": rules.steps,
@@ -170,6 +202,8 @@ def _verdicts(run: Run) -> Iterator[Curve]:
     """What the referees say, and how far they agree."""
     for name in _names(run.metrics):
         yield Curve(name, "loss", {row.step: row.losses[name] for row in run.metrics if name in row.losses})
+    if said := {row.step: row.judge for row in run.metrics if row.judge is not None}:
+        yield Curve(_judge(run), "loss of the judge, which moves nothing", said)
     if len(_names(run.metrics)) > 1:
         agreed = {row.step: row.agreement for row in run.metrics if row.agreement is not None}
         yield Curve("agreement", "of the referees: 1 unanimous, 0 deadlock", agreed, (0.0, 1.0))
@@ -195,6 +229,8 @@ def _settings(run: Run) -> Iterator[tuple[str, str]]:
     for kind, one in (("prior", run.settings.prior), ("augmentation", run.settings.augmentation)):
         if one:
             yield f"{kind} {one.name}", _options(one.options)
+    if judge := run.settings.judge:
+        yield f"judge {judge.title}", _options(judge.options, f"every {judge.every} steps, keeps the {judge.keep}")
     if run.settings.balancer:
         yield f"balancer {run.settings.balancer.name}", _options(run.settings.balancer.options)
 

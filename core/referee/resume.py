@@ -151,6 +151,7 @@ def _finished(found: Run, watch: Watch) -> None:
         print(json.dumps({"prompt": found.prompt.text, "folder": str(found.folder), "complete": True,
                           "steps": len(found.metrics), "pictures": pictures}))  # fmt: skip
     elif watch.quiet:
-        print(*found.pictures.values(), sep="\n")
+        picked = found.about.judge.picked if found.about.judge else None
+        print(*(path for seed, path in found.pictures.items() if picked in (None, seed)), sep="\n")
     else:
         print(f"{found.folder} is finished: there is nothing to go on with.")

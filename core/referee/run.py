@@ -47,6 +47,16 @@ class Origin(BaseModel):
     version: Text = ""
 
 
+class Judged(BaseModel):
+    """The table [run.judge]: what came of the judge. Its verdicts are in metrics.jsonl."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    taken: tuple[int, ...] = Field(max_length=MAX_IMAGES, description="steps after which each picture was taken")
+    ended: int | None = Field(None, ge=0, description="steps after which all had reached their plateau")
+    picked: int | None = Field(None, description="the seed whose picture it likes best")
+
+
 class About(BaseModel):
     """The table [run] of run.toml: what shaped the run and is no setting. Older runs say less."""
 
@@ -65,6 +75,7 @@ class About(BaseModel):
     parts: tuple[Origin, ...] = Field((), max_length=100, description="those that played")
     weights: Table = Field(default_factory=dict, description="sha256 by file, where the zoo knows it")
     frames: tuple[int, ...] = Field((), max_length=100, description="steps taken at each frame of a film")
+    judge: Judged | None = Field(None, description="what came of the judge, if there was one")
 
 
 class Row(BaseModel):
@@ -77,6 +88,10 @@ class Row(BaseModel):
     norms: Numbers = Field(default_factory=dict)
     agreement: PerSeed | None = None
     cosines: Numbers | None = Field(None, description="of the gradients, by pair: one/other")
+    judge: PerSeed | None = Field(None, description="the judge's losses after the step, where it was asked")
+    hacked: Annotated[list[bool], Field(max_length=MAX_IMAGES)] | None = Field(
+        None, description="of which pictures reward hacking was found here"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +290,9 @@ def _metrics(path: Path, seeds: int, *, torn: bool) -> tuple[Row, ...]:
             row = Row.model_validate_json(line)
         except ValidationError as error:
             raise RunError(f"{path}, line {number}: {explain(error, Row)}") from error
-        tables = [row.losses, row.norms, row.cosines or {}, {} if row.agreement is None else {"": row.agreement}]
-        if any(len(values) != seeds for table in tables for values in table.values()):
+        lists = [each for each in (row.agreement, row.judge, row.hacked) if each is not None]
+        lists += [values for table in (row.losses, row.norms, row.cosines or {}) for values in table.values()]
+        if any(len(values) != seeds for values in lists):
             raise RunError(f"{path}, line {number}: there must be {seeds} numbers in each list, one per seed.")
         if rows and row.step <= rows[-1].step:
             raise RunError(f"{path}, line {number}: step {row.step} comes after step {rows[-1].step}.")

@@ -31,6 +31,7 @@ from referee.crash import report as say_crash
 from referee.display import Display
 from referee.errors import OutputError, PluginError, RefereeError, out_of_memory, short_of_memory
 from referee.inversion import Step
+from referee.judging import Judgement
 from referee.parts import Parts
 from referee.play import Result, drain
 from referee.plugins import Registry
@@ -168,6 +169,8 @@ def write(
 
             maps = {name: found.numpy() for name, found in result.maps.items()}
             record.write_strip(folder / "panel.png", charts.panel(result.history, result.pictures, maps))
+    if result.judged:
+        description["run"]["judge"] = _judged(result, result.judged)
     record.write_run(folder, description)
     page = folder / "report.html" if watch.report else None
     if page:
@@ -176,6 +179,15 @@ def write(
 
         write_report(page, [open_run(folder)])
     watch.tell(folder, result, page, console)
+
+
+def _judged(result: Result, judged: Judgement) -> dict[str, Any]:
+    found: dict[str, Any] = {"taken": list(judged.taken)}
+    if judged.ended is not None:
+        found["ended"] = judged.ended
+    if judged.picked is not None:
+        found["picked"] = result.seeds[judged.picked]
+    return found
 
 
 def _make(folder: Path) -> None:

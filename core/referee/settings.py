@@ -100,6 +100,30 @@ class RefereePart(Part):
         return self
 
 
+class JudgePart(Part):
+    """A referee by name that only scores: see `referee.judging.Judge`."""
+
+    label: str | None = Field(None, description="what it is called; its plug-in's name if not given")
+    every: int = Field(10, ge=1, description="steps between two verdicts; the last step has one in any case")
+    keep: Literal["best", "last"] = Field("best", description="the picture of its best verdict, or of the last step")
+    patience: int | None = Field(
+        None, ge=1, description="verdicts on end without a better one after which a picture ends; none if not given"
+    )
+    prompt: str | None = Field(None, description="what it judges by; the run's prompt if not given")
+    pick: bool = Field(False, description="it says which of the pictures is best")
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.label or self.name.rpartition(":")[2]
+
+    @model_validator(mode="after")
+    def _in_accord(self) -> Self:
+        if self.patience is not None and self.keep == "last":
+            raise ValueError("patience ends a picture at the judge's best; it does not go with keep=last")
+        return self
+
+
 class BalancerPart(Part):
     """A balancer by name, and where it balances."""
 
@@ -130,6 +154,7 @@ class Settings(BaseModel):
     prior: Part | None = Field(None, description="who keeps it real, and owns the latent space")
     augmentation: Part | None = Field(None, description="the views' transforms; without one the plain image is scored")
     balancer: BalancerPart | None = Field(None, description="the rule that makes one direction of several gradients")
+    judge: JudgePart | None = Field(None, description="a referee that does not play: it says which step was best")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -375,6 +400,9 @@ def flag_layer(
     prior: str | None = None,
     aug: str | None = None,
     balancer: str | None = None,
+    judge: str | None = None,
+    keep: str | None = None,
+    pick: bool = False,
     steps: int | None = None,
     views: int | None = None,
     seed: int | None = None,
@@ -401,6 +429,11 @@ def flag_layer(
         layer["augmentation"] = None if aug == "none" else parse_part(aug, Part)
     if balancer is not None:
         layer["balancer"] = parse_part(balancer, BalancerPart)
+    if judge is not None:
+        layer["judge"] = None if judge == "none" else parse_part(judge, JudgePart)
+    if keep is not None or pick:
+        own = {} if keep is None else {"keep": keep}
+        layer["judge"] = {**(layer.get("judge") or {}), **own, **({"pick": True} if pick else {})}
     for name, value in (("steps", steps), ("views", views)):
         if value is not None:
             layer["rules"][name] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -80,14 +80,32 @@ class Watch:
     def tell(self, folder: Path, result: Result, report: Path | None, console: Console) -> None:
         """Say where the pictures are."""
         paths = [folder / f"picture-{seed}.png" for seed in result.seeds]
+        picked = result.judged.picked if result.judged else None
         if self.json:
             print(json.dumps(summary(folder, paths, result, report)))
         elif self.quiet:
-            print(*paths, sep="\n")
+            print(*(paths if picked is None else [paths[picked]]), sep="\n")
         else:
+            for line in said(result):
+                console.print(line, soft_wrap=True)
             for path in [*paths, *([report] if report else [])]:
                 style = "bold" if path in paths else "dim"
                 console.print(str(path), style=style, soft_wrap=True)
+
+
+def said(result: Result) -> Iterator[str]:
+    """What the judge said, for people."""
+    judged = result.judged
+    if judged is None:
+        return
+    if judged.ended is not None:
+        yield f"The judge saw no picture get better any more: ended after {judged.ended} steps."
+    for i, seed in enumerate(result.seeds):
+        loss = judged.losses[i]
+        told = "no number" if loss is None else f"{loss:.3g}"
+        hacked = "" if judged.hacked[i] is None else f"; reward hacking, seen after step {judged.hacked[i]}"
+        picked = ", picked" if i == judged.picked else ""
+        yield f"{judged.judge} (judge), seed {seed}: {told} after {judged.taken[i]} steps{picked}{hacked}"
 
 
 def summary(folder: Path, paths: list[Path], result: Result, report: Path | None) -> dict[str, Any]:
@@ -95,6 +113,11 @@ def summary(folder: Path, paths: list[Path], result: Result, report: Path | None
     last: dict[str, list[float | None]] = {}
     for row in result.history:
         last |= row["losses"]
+    judged = result.judged
+    verdicts = judged and {
+        "name": judged.judge, "losses": list(judged.losses), "taken": list(judged.taken), "ended": judged.ended,
+        "hacked": list(judged.hacked), "picked": None if judged.picked is None else result.seeds[judged.picked],
+    }  # fmt: skip
     return {
         "prompt": result.prompt.text,
         "folder": str(folder),
@@ -105,6 +128,7 @@ def summary(folder: Path, paths: list[Path], result: Result, report: Path | None
             for i, (seed, path) in enumerate(zip(result.seeds, paths, strict=True))
         ],
         "report": str(report) if report else None,
+        **({"judge": verdicts} if verdicts else {}),
     }
 
 

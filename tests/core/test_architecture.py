@@ -23,7 +23,7 @@ ALLOWED = {
     "markupsafe", "filelock", "safetensors", "packaging",
 }  # fmt: skip
 PUBLIC = [
-    "Parts", "Prompt", "RefereeError", "Result", "Rules", "Run", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
+    "Judge", "Parts", "Prompt", "RefereeError", "Result", "Rules", "Run", "Schedule", "Seat", "Spec", "Step", "ZooSpec",
     "constant", "cosine", "generate", "hookimpl", "invert", "linear", "load", "open_run", "parts_of", "sample", "score",
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -192,6 +193,85 @@ def test_the_record_says_who_played_and_where(desk: Desk) -> None:
     found = [(part.kind, part.name, part.distribution) for part in run.about.parts]
     assert found == [("referee", "toy", "toys.py"), ("prior", "toy", "toys.py")]
     assert (run.about.device, run.about.command, run.about.weights) == ("cpu", "generate", {})
+
+
+JUDGED = [*RUN, "--judge", "toy:label=j,prompt=blue,every=5", "--set", "rules.tail=0"]
+KIN = "referee: The judge 'j' is of the same family as 'toy': a picture that fools one may well fool the other. Take a "
+
+
+def test_a_judge_keeps_its_best_and_says_so(desk: Desk) -> None:
+    """It wants blue, the referee red: its first verdict is its best."""
+    answer = desk(*JUDGED, "--seed", "3", "-n", "2", "--pick", "--out", "out")
+    assert answer.code == 0
+    assert answer.err.startswith(KIN)
+    metrics = [json.loads(line) for line in (desk.folder / "out" / "metrics.jsonl").read_text().splitlines()]
+    verdicts = {row["step"]: row["judge"] for row in metrics if "judge" in row}
+    assert list(verdicts) == [4, 9, 11]
+    assert all(verdicts[4][i] < verdicts[9][i] < verdicts[11][i] for i in (0, 1))
+    found = open_run(desk.folder / "out").about.judge
+    assert found is not None
+    best = verdicts[4].index(min(verdicts[4]))
+    assert (found.taken, found.ended, found.picked) == ((5, 5), None, 3 + best)
+    assert "j (judge), seed 3: " in answer.out
+    assert f"{verdicts[4][best]:.3g} after 5 steps, picked" in answer.out
+    assert re.search(r"step   12/12 .*  judge 0\.\d+ ", answer.out)
+    page = (desk.folder / "out" / "report.html").read_text()
+    for told in ("judge j", "Taken: seed 3 after 5 steps, seed 4 after 5 steps.", f"Picked: seed {3 + best}."):
+        assert told in page
+
+    again = desk("generate", "--config", "out/run.toml", "--out", "again", "-q")
+    assert again.out == f"again/picture-{3 + best}.png\n"
+    assert pixels(desk.folder / "again" / "picture-3.png") == pixels(desk.folder / "out" / "picture-3.png")
+    alone = desk("generate", "--config", f"out/picture-{4 - best}.png", "--out", "alone", "-q")
+    assert alone.code == 0
+    name = f"picture-{4 - best}.png"
+    assert pixels(desk.folder / "alone" / name) == pixels(desk.folder / "out" / name)
+    last = desk("generate", "--config", "out/run.toml", "--keep", "last", "--out", "last", "--json")
+    assert json.loads(last.out)["judge"] == {
+        "name": "j", "losses": verdicts[11], "taken": [12, 12], "ended": None, "hacked": [None, None],
+        "picked": 3 + verdicts[11].index(min(verdicts[11])),
+    }  # fmt: skip
+    none = desk("generate", "--config", "out/run.toml", "--judge", "none", "--out", "none")
+    assert (none.code, none.err) == (0, "")
+    assert pixels(desk.folder / "none" / "picture-3.png") == pixels(desk.folder / "last" / "picture-3.png")
+    assert pixels(desk.folder / "none" / "picture-3.png") != pixels(desk.folder / "out" / "picture-3.png")
+    for command in (["sample", "--set", "judge.every=3"], ["score", "out/picture-3.png", "red"]):
+        assert "family" not in desk(*command, "--config", "out/run.toml", *(["--out", "s"] * (len(command) < 3))).err
+
+
+def test_reward_hacking_is_said_once_everywhere(desk: Desk) -> None:
+    words = ["--judge", "toy:label=j,prompt=blue,every=1", "--set", "rules.tail=0", "--set", "rules.noise=0"]
+    answer = desk(*RUN, *words, "--set", "rules.lr=0.3", "-n", "2", "--out", "out")
+    assert answer.code == 0
+    assert answer.err.count("Reward hacking, seed ") == 1
+    rows = [row for row in open_run(desk.folder / "out").metrics if row.hacked]
+    assert rows
+    told = "Reward hacking: the referees like the picture ever better, the judge ever less. seed 0 after step "
+    assert told in (desk.folder / "out" / "report.html").read_text()
+    assert "reward hacking, seen after step" in answer.out
+
+
+REFUSED_JUDGES = {
+    "unknown": (["--judge", "tow"], "There is no referee called 'tow'. Did you mean 'toy'?"),
+    "a weight": (["--judge", "toy:weight=2"], "there is no 'weight'"),
+    "keep, and no judge": (["--keep", "best"], "--keep and --pick are about what a judge says: add --judge NAME."),
+    "pick, and no judge": (["--pick", "-n", "2"], "add --judge NAME."),
+    "pick of one": (["--judge", "toy", "--pick"], "--pick chooses among pictures, and there is one: add -n 4"),
+    "keep what": (["--judge", "toy", "--keep", "first"], "judge.keep: Input should be 'best' or 'last'"),
+    "patience with last": (["--judge", "toy:patience=2", "--keep", "last"], "it does not go with keep=last"),
+    "every 0": (["--judge", "toy:every=0"], "judge.every: Input should be greater than or equal to 1"),
+    "an empty prompt": (["--judge", "toy:prompt= "], "prompt"),
+    "no name": (["--set", "judge.every=3"], "'judge.name' must be given"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_JUDGES)
+def test_a_judge_that_makes_no_sense_is_refused_before_anything_loads(desk: Desk, case: str) -> None:
+    words, said = REFUSED_JUDGES[case]
+    answer = desk(*RUN, *words, "--out", "out")
+    assert answer.code == 2
+    assert said in answer.err
+    assert desk.files() == desk.before
 
 
 def test_json_is_the_result_and_nothing_else(desk: Desk) -> None:

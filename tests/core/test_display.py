@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,20 @@ def test_who_pulls_against_whom_is_said() -> None:
     for terminal in (False, True):
         assert "red against blue -0." in shown(terminal=terminal, seats=seats)
     assert " against " not in shown(terminal=False, seats=two()[:1], prior_weight=0)
+
+
+def test_the_judge_is_shown_from_its_first_verdict_on() -> None:
+    for terminal in (False, True):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
+        with Display(4, console) as display:
+            for step in invert("red", two(), ToyPrior(), rules=Rules(steps=4, tail=0, views=1), size=(8, 8)):
+                display.show(replace(step, judge=torch.tensor([0.25, 0.5])) if step.k == 1 else step)
+        text: str = console.file.getvalue()  # type: ignore[attr-defined]
+        lines = [line for line in text.splitlines() if "judge" in line]
+        if terminal:
+            assert "0.375" in lines[-1]
+        else:
+            assert ["judge 0.375" in line for line in text.splitlines()] == [False, True, True, True]
 
 
 def test_a_small_picture_is_shown_where_there_are_colours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from referee import balance
 from referee.errors import OptionError, PluginError, PromptError, WeightsError
 from referee.hooks import Checkpoint, Place, Spec, ZooFile, ZooSpec, hookimpl
+from referee.judging import Judge
 from referee.panel import Seat
 from referee.parts import assemble, check, device_name, seats_of
 from referee.plugins import Registry
@@ -127,6 +129,72 @@ def test_a_place_at_the_table_is_passed_on() -> None:
     assert isinstance(c.augmentation, ToyAugmentation)
     assert d == Seat("d", d.referee)
     assert (parts.space, parts.balancer) == ("image", still)
+
+
+class Kin:
+    """Referees of two families, and one that cannot read all prompts."""
+
+    @hookimpl
+    def referee_referees(self, register: Any) -> None:
+        def grammar(prompt: str) -> None:
+            if not prompt.startswith("a "):
+                raise PromptError(f"'{prompt}' is not of the grammar.")
+
+        for name, own in (("mild", ("x", "y")), ("kind", ("y",)), ("cold", ())):
+            register(Spec(name, "", lambda o, p: ToyReferee(), families=own))
+        register(Spec("picky", "", lambda o, p: ToyReferee(), check_prompt=grammar))
+
+
+@pytest.mark.parametrize(
+    ("players", "judge", "kin"),
+    [
+        (["mild", "cold"], "kind", ["mild"]), (["mild", "kind"], "mild", ["mild", "kind"]),
+        (["cold"], "cold", ["cold"]), (["mild", "kind"], "cold", []), (["cold"], "mild", []), ([], "mild", []),
+    ],
+)  # fmt: skip
+def test_a_judge_of_a_referees_family_is_warned_of(players: list[str], judge: str, kin: list[str]) -> None:
+    settings, registry, _ = table(referees=[{"name": name} for name in players], judge={"name": judge, "label": "j"})
+    assert registry.add(Kin(), "kin").status == "active"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        plan = check(settings, registry)
+    names = " and ".join(f"'{name}'" for name in kin)
+    said = [str(each.message) for each in caught]
+    assert [text.partition(":")[0] for text in said] == [f"The judge 'j' is of the same family as {names}"] * bool(kin)
+    assert isinstance(assemble(plan).judge, Judge)
+
+
+def test_a_judge_is_passed_on_and_loads_like_any_referee() -> None:
+    said = {
+        "name": "toy",
+        "every": 3,
+        "keep": "last",
+        "prompt": " a  red ring",
+        "pick": True,
+        "options": {"input_size": 5},
+    }
+    settings, registry, _ = table(judge=said, zoo="small")
+    with pytest.warns(UserWarning, match="same family"):
+        judge = assemble(check(settings, registry)).judge
+    assert judge == Judge("toy", judge.referee, 3, "last", None, Prompt("a red ring"), True)  # type: ignore[union-attr]
+    assert judge is not None
+    assert judge.referee.input_size == 5
+    with pytest.raises(PromptError, match="no grue"):
+        check(table(judge={**said, "prompt": "a grue"}, zoo="small")[0], registry)
+
+
+def test_what_a_referee_cannot_judge_by_is_refused_before_it_is_made() -> None:
+    for changes in ({"judge": {"name": "picky"}}, {"referees": [{"name": "picky"}]}):
+        settings, registry, toys = table(**changes)
+        assert registry.add(Kin(), "kin").status == "active"
+        with pytest.raises(PromptError, match="'red' is not of the grammar"):
+            check(settings, registry, Prompt("red"))
+        check(settings, registry, Prompt("a red ring"))
+        assert not toys.made
+    settings, registry, _ = table(judge={"name": "picky", "prompt": "ring"})
+    assert registry.add(Kin(), "kin").status == "active"
+    with pytest.raises(PromptError, match="'ring' is not of the grammar"):
+        check(settings, registry, Prompt("a red ring"))
 
 
 def test_defaults() -> None:

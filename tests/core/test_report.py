@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -95,6 +97,29 @@ def test_a_hostile_prompt_is_shown_and_not_obeyed(tmp_path: Path) -> None:
     assert [sorted(a) for _, a in hostile.tags] == [sorted(a) for _, a in plain.tags]
     assert HOSTILE in hostile.text
     assert "<b>second</b>" in hostile.text  # a referee's label, too: in tables and in curves
+
+
+def test_a_page_shows_the_judge(tmp_path: Path) -> None:
+    run = write(tmp_path, seeds=(3, 4))
+    layer = tomllib.loads((run / "run.toml").read_text())
+    layer["judge"] = {"name": "toy", "label": "<i>judge</i>", "every": 6}
+    layer["run"]["judge"] = {"taken": [12, 6], "ended": 18, "picked": 4}
+    (run / "run.toml").write_text(tomli_w.dumps(layer))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for k, verdicts in ((5, [0.5, 0.25]), (11, [0.125, None]), (17, [0.75, 0.75])):
+        rows[k]["judge"] = verdicts
+    rows[17]["hacked"] = [False, True]
+    write_metrics(run, rows)
+    found = Tags(page([open_run(run)]))
+    assert [tag for tag, _ in found.tags].count("svg") == 3 + 1 + 3 + 1
+    assert "i" not in [tag for tag, _ in found.tags]
+    for told in (
+        "judge <i>judge</i>0.75loss of the judge, which moves nothing", "Taken: seed 3 after 12 steps, seed 4 after 6",
+        "Picked: seed 4.", "Ended after 18 steps, as the judge saw no picture get better.",
+        "Reward hacking: the referees like the picture ever better, the judge ever less. seed 4 after step 18.",
+        "every 6 steps, keeps the best",
+    ):  # fmt: skip
+        assert told in found.text
 
 
 def test_only_the_pages_own_script_may_run(tmp_path: Path) -> None:

@@ -75,6 +75,16 @@ def referee(options, place):
     return Referee()
 
 
+def eye(options, place):
+    class Eye:
+        input_size = 8
+
+        def read(self, prompt):
+            return lambda views: (views.mean((1, 2, 3)) - 0.45).abs()
+
+    return Eye()
+
+
 def prior(options, place):
     from referee.testing import ToyPrior
     return ToyPrior()
@@ -108,6 +118,7 @@ def wavering(options, place):
 @hookimpl
 def referee_referees(register):
     register(Spec("toy", "likes a colour", referee))
+    register(Spec("eye", "likes the dim", eye))
 
 
 @hookimpl
@@ -136,7 +147,7 @@ RULES = {
 }  # fmt: skip
 RUN = [
     "generate", "red", "--zoo", "none", "--prior", "toy", "-r", "toy:timeout=5",
-    "-r", "toy:label=b,every=3,prompt=blue", "--aug", "toy", "--balancer", "wavering",
+    "-r", "toy:label=b,every=3,prompt=blue", "--aug", "toy", "--balancer", "wavering", "--judge", "eye:every=2",
     "--size", "8x8", "--device", "cpu", "--seed", "3", "-n", "2",
     *(word for name, value in RULES.items() for word in ("--set", f"rules.{name}={value}")), "--out", "out",
 ]  # fmt: skip
@@ -246,6 +257,9 @@ def test_the_unbroken_run_leaves_no_checkpoint(unbroken: dict[str, bytes], desk:
     }  # fmt: skip
     assert desk(*RUN, *FEW, "--checkpoint-every", "1").code == 0
     assert desk.files() == unbroken  # writing checkpoints changes nothing, and they are gone
+    judge = open_run(desk.out).about.judge
+    assert judge is not None
+    assert min(judge.taken) < 12  # or else there were nothing to remember
 
 
 KILLED: dict[str, tuple[str, str | int, str, int | None]] = {
@@ -281,6 +295,25 @@ def test_killed_anywhere_a_run_goes_on_bit_for_bit(desk: Desk, unbroken: dict[st
     assert (answer.code, answer.err) == (0, "")
     assert desk.steps() == list(range(kept or 0, 14))
     assert desk.files() == unbroken
+
+
+def test_a_run_that_its_judge_ended_is_ended_wherever_it_goes_on(desk: Desk) -> None:
+    """Killed when it had played its last step, after a checkpoint of that step or of one before."""
+    run = [word.replace("eye:every=2", "eye:every=1,patience=2") for word in RUN]
+    assert desk(*run, *FEW).code == 0
+    whole, found = desk.files(), open_run(desk.out)
+    assert found.about.judge is not None
+    ended = found.about.judge.ended
+    assert ended is not None
+    assert len(found.metrics) == ended < 14
+    desk.out.rename(desk.folder / "whole")
+    for every in (1, ended - 1):
+        desk.at(0, "import referee.record as r\ndef die(*_): " + DIES + "\nr.write_picture = die")
+        assert desk.child(*run, *FEW, "--checkpoint-every", str(every)) == -9
+        assert step_of(desk.out) == ended // every * every
+        assert desk("resume", "out", *FEW).code == 0
+        assert desk.files() == whole
+        desk.out.rename(desk.folder / f"cut-{every}")
 
 
 def test_killed_again_and_again(desk: Desk, unbroken: dict[str, bytes]) -> None:

@@ -51,6 +51,20 @@ def write(folder: Path, prompt: str = "red", seeds: tuple[int, ...] = (3, 4)) ->
     return folder
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"judge": [1.0]}, "there must be 2 numbers"), ({"judge": ["a", "b"]}, "judge.0"),
+        ({"hacked": [True]}, "there must be 2 numbers"), ({"hacked": {"3": True}}, "hacked"),
+    ],
+)  # fmt: skip
+def test_verdicts_that_cannot_be_are_refused(tmp_path: Path, table: dict[str, Any], said: str) -> None:
+    write(tmp_path)
+    write_metrics(tmp_path, [*HISTORY[:9], {**HISTORY[9], **table}])
+    with pytest.raises(RunError, match=f"line 10: .*{said}"):
+        open_run(tmp_path)
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     run = open_run(write(tmp_path))
     assert (run.prompt, run.seeds, run.complete) == (Prompt("red"), (3, 4), True)

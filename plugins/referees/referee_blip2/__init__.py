@@ -38,7 +38,7 @@ def _convert(options: Conversion, target: Path) -> None:
 
 @hookimpl
 def referee_referees(register: Register) -> None:
-    register(Spec("blip2", "BLIP-2: image-text matching and captioning", _make, Options, check))
+    register(Spec("blip2", "BLIP-2: image-text matching and captioning", _make, Options, check, families=("blip",)))
 
 
 @hookimpl

@@ -32,4 +32,4 @@ def _make(options: Options, place: Place) -> Referee:
 @hookimpl
 def referee_referees(register: Register) -> None:
     summary = "BLIP-VQA per phrase, and OWLv2 for where things lie"
-    register(Spec("grounding-vqa", summary, _make, Options, check))
+    register(Spec("grounding-vqa", summary, _make, Options, check, families=("blip", "owl")))

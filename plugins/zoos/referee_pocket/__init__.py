@@ -1,6 +1,7 @@
 """The pocket zoo: a little world and every model that plays in it, small enough to ship.
 
-Vocabulary and grammar are in `words`, the renderer in `world`, the held-out judge in `judge`; ``python -m
+Vocabulary and grammar are in `words`, the renderer in `world`, the held-out judge in `judge` and, for `--judge
+pocket-judge`, in `referee`; ``python -m
 referee_pocket.train`` rebuilds the weights. Importing this package imports no torch.
 """
 
@@ -8,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from referee.errors import WeightsError
-from referee.hooks import Checkpoint, ZooFile, ZooSpec, hookimpl
-from referee_pocket.words import check_prompt
+from referee.hooks import Checkpoint, Place, Register, Spec, ZooFile, ZooSpec, hookimpl
+from referee.weights import check_folder
+from referee_pocket.words import check_prompt, parse
+
+if TYPE_CHECKING:
+    from referee.contract import Referee
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "weights"
@@ -29,9 +35,9 @@ ROLES = {
     "prior": ("stable-diffusion", "model"),
     "vqa": ("grounding-vqa", "vqa"),
     "detector": ("grounding-vqa", "detector"),
-    "judge": ("", ""),
+    "judge": ("pocket-judge", "model"),
 }
-"""Folders of the weights, with the part and the option that they are for; no plug-in of a run reads the judge's."""
+"""Folders of the weights, with the part and the option that they are for."""
 MEND = "Install the package again: pip install --force-reinstall vlm-referee"
 
 
@@ -53,7 +59,7 @@ def checkpoints() -> tuple[Checkpoint, ...]:
             role,
             WEIGHTS,
             (ZooFile(MANIFEST), *(file for file in listed if file.name.startswith(f"{role}/"))),
-            options={part: {option: str(WEIGHTS / role)}} if part else {},
+            options={part: {option: str(WEIGHTS / role)}},
             licence="MIT",
             mend=MEND,
         )
@@ -73,6 +79,36 @@ def _manifest() -> list[ZooFile]:
         why = error.errors()[0]["msg"]
         raise WeightsError(f"{path} is cut short or no manifest: {why}. {MEND}") from error
     return [ZooFile(name, entry.bytes, entry.sha256) for name, entry in entries.items()]
+
+
+class Options(BaseModel):
+    """Of the judge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Path = Field(WEIGHTS / "judge", description="folder of a pocket judge")
+
+
+def _check(options: Options) -> None:
+    check_folder(options.model.expanduser(), ["config.json", "model.safetensors"], mend=MEND)
+
+
+def _grammar(prompt: str) -> None:
+    parse(prompt)
+
+
+def _make(options: Options, place: Place) -> Referee:
+    from .judge import Detector, Judge  # torch: only now
+    from .referee import DetectorReferee
+
+    detector = Judge(options.model.expanduser()).detector if place.weights else Detector()
+    return DetectorReferee(detector, place.device)
+
+
+@hookimpl
+def referee_referees(register: Register) -> None:
+    summary = "a detector of the pocket world, held out: for --judge"
+    register(Spec("pocket-judge", summary, _make, Options, _check, check_prompt=_grammar))
 
 
 @hookimpl
