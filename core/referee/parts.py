@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from referee import zoos
 from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.hooks import Checkpoint, Place, Spec, ZooSpec
+from referee.init_image import Begun, open_init
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
 from referee.settings import Part, RefereePart, Settings, validate
@@ -42,7 +43,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Settings that were checked, with every part's order."""
+    """Settings that were checked, with every part's order; and the files that they name, read."""
 
     settings: Settings
     referees: tuple[Order, ...]
@@ -50,6 +51,7 @@ class Plan:
     augmentation: Order | None
     balancer: Order | None
     zoo: ZooSpec | None
+    begun: Begun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,13 @@ class Parts:
     device: str
     space: Space = "latent"
 
+    @property
+    def first_step(self) -> int:
+        """The step, from 0, at which a run enters: later than 0 if it begins with a picture."""
+        from referee.canvas import Canvas
+
+        return self.rules.first_step(self.prior.strength) if isinstance(self.prior, Canvas) else 0
+
 
 def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) -> Plan:
     """Look everything up and look everything over; load nothing.
@@ -74,6 +83,9 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
         OptionError: an option is unknown or wrong.
         PromptError: the zoo cannot draw the prompt or read a text of the options, or a referee's own prompt is none.
         WeightsError: a checkpoint is missing or cut short.
+
+    Returns:
+        What `assemble` takes. Its settings are the given ones, and say which files they are of: see `open_init`.
     """
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo else None
     shelf = tuple(zoo.checkpoints()) if zoo else ()
@@ -91,7 +103,10 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
     for order in orders:
         if order.spec.check:
             order.spec.check(order.options)
-    return plan
+    if settings.init is None:
+        return plan
+    begun = open_init(settings.init, settings.height, settings.width)
+    return replace(plan, settings=settings.model_copy(update={"init": begun.init}), begun=begun)
 
 
 def ordered(settings: Settings, registry: Registry, shelf: Sequence[Checkpoint], zoo: ZooSpec | None) -> Plan:
@@ -138,6 +153,10 @@ def assemble(plan: Plan, *, weights: bool = True) -> Parts:
     prior = make(plan.prior, place, Prior)
     size = (settings.height, settings.width)
     prior.latent_shape(*size)
+    if plan.begun:
+        from referee.canvas import canvas
+
+        prior = canvas(prior, plan.begun.picture, plan.begun.mask, plan.begun.init.share, place.device)
     return Parts(
         seats=seats_of(plan, weights=weights),
         prior=prior,
@@ -156,13 +175,20 @@ def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:
     from referee.panel import Seat
 
     place = Place(device_name(plan.settings.device), plan.settings.dtype, weights)
+    shared: dict[str, Referee] = {}
+
+    def referee(part: RefereePart, order: Order) -> Referee:
+        """Seats that see a region share the model of one with equal options: referees are frozen."""
+        key = f"{order.spec.name} {order.options!r}"
+        found: Referee = shared[key] if part.region and key in shared else make(order, place, Referee)
+        return shared.setdefault(key, found)
 
     def seat(part: RefereePart, order: Order) -> Seat:
         own = make(order.aug, place, Augmentation) if order.aug else None
         return Seat(
-            part.title, make(order, place, Referee), part.weight, part.start, part.until, part.views,
+            part.title, referee(part, order), part.weight, part.start, part.until, part.views,
             own if part.aug else "shared", Prompt(part.prompt) if part.prompt is not None else None,
-            part.negative, part.margin, part.every, part.between, part.timeout,
+            part.negative, part.margin, part.every, part.between, part.timeout, part.region,
         )  # fmt: skip
 
     return tuple(seat(part, order) for part, order in zip(plan.settings.referees, plan.referees, strict=True))

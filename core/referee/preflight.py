@@ -201,7 +201,7 @@ def _sums(settings: Settings, parts: Sequence[Cost]) -> tuple[int, int]:
 
     steered = rules.steps - rules.tail if rules.prior_weight.most > 0 else rules.steps
     run = 0
-    for k in range(rules.steps):
+    for k in range(settings.first_step, rules.steps):
         playing = zip(settings.referees, referees, strict=True)
         run += step([cost for part, cost in playing if k < steered and _asked(part, k, rules.steps)])
     return step(referees), run
