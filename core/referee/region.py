@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEAST = 8
 """Pixels a side: in less there is nothing to see."""
-_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
 _NAMES = ("x0", "y0", "x1", "y1")
 
 
