@@ -117,7 +117,7 @@ Strength = Annotated[
         "--strength",
         metavar="S",
         help="How far to go from --init: the share of the steps that is played, and the noise at their start; 1 keeps "
-        "nothing of it. [dim]default: 0.6; with --mask 1[/dim]",
+        "nothing of it. [dim]default: 0.5; with --mask 1[/dim]",
     ),
 ]
 MaskFile = Annotated[

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from referee.errors import OptionError
 from referee.photo import fitted, flat, read_photo
 
-STRENGTH, STRENGTH_MASKED = 0.6, 1.0
+STRENGTH, STRENGTH_MASKED = 0.5, 1.0
 """If none is said: without a mask something of the picture should stay; with one, its own pixels do anyway."""
 SUM = "^([0-9a-f]{64})?$"
 
@@ -33,7 +33,7 @@ class Init(BaseModel):
         gt=0,
         le=1,
         description="how far to go from it: the share of the run that is played, and the deviation of the noise at its "
-        "start; 1 keeps nothing; by default 0.6, with a mask 1",
+        "start; 1 keeps nothing; by default 0.5, with a mask 1",
     )
     mask: str | None = Field(
         None,
@@ -114,7 +114,7 @@ def prepared(
                 f"The mask has {mask.width} x {mask.height} pixels and the picture {picture.width} x {picture.height}: "
                 "they must be of one size."
             )
-        if mask.has_transparency_data and mask.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        if mask.has_transparency_data and min(mask.convert("RGBA").getchannel("A").tobytes()) < 255:
             raise OptionError("The mask is transparent in places: paint white what may change and black what stays.")
     if picture.size != (width, height):
         warnings.warn(

@@ -172,7 +172,7 @@ def generate(
         seed: of the first picture; the others count on from it.
         n: how many pictures, in one batch.
         init: the picture to begin with, a file, a PIL image or a tensor (1, 3, H, W) in [0, 1]; in place of the parts'.
-        strength: how far to go from it, above 0 and at most 1: see `referee.canvas`; by default 0.6, with a mask 1.
+        strength: how far to go from it, above 0 and at most 1: see `referee.canvas`; by default 0.5, with a mask 1.
         mask: what of it may change, white or 1; a picture of the same size, or a tensor (1, 1, H, W) in [0, 1].
         on_step: called with each step. Ctrl-C while it runs ends the run with the best pictures so far.
 

@@ -109,7 +109,12 @@ class Scales:
         plan = ordered(settings, self._registry, self.shelf, self._zoo)
         assert plan.prior
         parts = [self._prior(plan.prior, settings)]
-        parts += [self._referee(*each, settings) for each in zip(settings.referees, plan.referees, strict=True)]
+        seen: set[str] = set()
+        for part, order in zip(settings.referees, plan.referees, strict=True):
+            cost, model = self._referee(part, order, settings), f"{order.spec.name} {order.options!r}"
+            shared = part.region is not None and model in seen  # see `referee.parts.seats_of`
+            parts.append(replace(cost, numbers=0, weights=0) if shared else cost)
+            seen.add(model)
         return Forecast(settings, tuple(parts), *_sums(settings, parts))
 
     def _make(self, order: Order, settings: Settings, kind: type) -> Any:
