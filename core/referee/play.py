@@ -319,11 +319,12 @@ def sample(prompt: str | Prompt, parts: Parts | None = None, *, seed: int = 0, n
 
 def sample_seeds(prompt: Prompt, parts: Parts, seeds: Sequence[int]) -> Result:
     """`sample` for any seeds."""
-    if not isinstance(parts.prior, Sampler):
+    prior = parts.prior.prior if isinstance(parts.prior, Canvas) else parts.prior  # a plain sample begins with noise
+    if not isinstance(prior, Sampler):
         raise PluginError("This prior has no plain sampling; use `referee generate` without referees.")
     with torch.no_grad():
-        images = parts.prior.sample(prompt, *parts.size, generators(seeds, 0, "sample")).float()
-        z = parts.prior.encode(images).cpu() if isinstance(parts.prior, Encoder) else torch.empty(0)
+        images = prior.sample(prompt, *parts.size, generators(seeds, 0, "sample")).float()
+        z = prior.encode(images).cpu() if isinstance(prior, Encoder) else torch.empty(0)
     return Result(prompt, tuple(seeds), images.cpu(), z)
 
 

@@ -278,6 +278,7 @@ def test_a_file_a_picture_and_a_tensor_begin_the_same_run(tmp_path: Any) -> None
     assert all(torch.equal(one, made[0]) for one in made)
     again = begin_with(begin_with(parts(), picture), INIT, 0.8, mask())  # in the first one's place
     assert torch.equal(generate("red", again, seed=3).images, made[0])
+    assert torch.equal(sample("red", again).images, sample("red", parts()).images)
     assert len(generate("red", parts(), init=picture).history) == 5  # the default without a mask
 
 
