@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from referee_stable_diffusion import Options
 from referee_stable_diffusion.load import load as load_prior
 
 FEW = {"rules": {"steps": 6, "tail": 1, "views": 2, "restart_every": 2, "restart_from": 2}}
-SHORT = {"rules": {"steps": 120, "views": 6, "restart_from": 30, "restart_every": 44, "tail": 5}}
+SHORT = {"rules": {"steps": 80, "views": 4, "restart_from": 20, "restart_every": 30, "tail": 3}}
 
 
 def picture(seed: int = 100) -> tuple[world.Scenes, Image.Image]:
@@ -99,36 +98,35 @@ def test_the_pocket_vae_encodes_what_it_decodes() -> None:
 
 @pytest.mark.slow
 def test_one_thing_of_a_picture_is_changed_under_a_mask() -> None:
-    parts, judge, right = load(settings=SHORT, device="cpu"), Judge(), 0
-    for seed in range(100, 104):
-        scene, init = picture(seed)
-        first, second = scene.things(0)
-        colour = next(c for c in range(2, 9) if (first.colour + c) % 7 not in (first.colour, second.colour))
-        wanted = Wanted((Thing((first.colour + colour) % 7, (first.shape + 3) % 8), second))
-        mask = around(scene)
-        made = from_pillow(generate(str(wanted), parts, seed=seed, init=init, mask=mask).pictures[0])
+    """Its colour and shape; what was there is gone, and the other thing is untouched."""
+    parts, judge, shapes = load(settings=SHORT, device="cpu"), Judge(), 0
+    for i, (colour, shape) in enumerate([(4, 3), (5, 2)]):
+        scene, init = picture(100 + i)
+        wanted, mask = Wanted((Thing(colour, shape), scene.things(0)[1])), around(scene)
+        made = from_pillow(generate(str(wanted), parts, seed=i, init=init, mask=mask).pictures[0])
         kept = from_pillow(mask.convert("RGB")) == 0
         assert torch.equal(made[kept], from_pillow(init)[kept])
-        right += judge.score(made, wanted)[0].binding
-    assert right >= 3
+        found = {seen.thing.colour: seen.thing.shape for seen in judge.see(made)[0]}
+        assert set(found) == {colour, scene.things(0)[1].colour}
+        shapes += found[colour] == shape
+    assert shapes >= 1
 
 
 @pytest.mark.slow
-def test_regions_put_the_red_circle_on_the_left() -> None:
-    """The prompt says nothing of left and right, and the referee alone could not tell."""
-    regions = [
-        {"name": "blip2"},
-        {"name": "blip2", "label": "left", "region": "0,0,50%,100%", "prompt": "a red circle"},
-        {"name": "blip2", "label": "right", "region": "50%,0,100%,100%", "prompt": "a blue square"},
-    ]
-    parts = load(settings={**SHORT, "referees": regions}, device="cpu")
-    assert parts.seats[0].referee is parts.seats[1].referee is parts.seats[2].referee
-    verdicts = {}
-    for name, seats in (("with", parts.seats), ("without", parts.seats[:1])):
-        images = generate("a red circle and a blue square", replace(parts, seats=seats), n=4).images
-        verdicts[name] = Judge().score(images, "a red circle to the left of a blue square")
-    assert sum(bool(verdict.relation) for verdict in verdicts["with"]) >= 3
-    assert sum(bool(verdict.relation) for verdict in verdicts["without"]) < 4
+def test_regions_decide_what_is_on_the_left() -> None:
+    """The prompt says nothing of it: without regions one of the two orders would be wrong at each seed."""
+    wanted, right = ("a red circle", "a blue square"), []
+    for left, other in (wanted, wanted[::-1]):
+        regions = [
+            {"name": "blip2"},
+            {"name": "blip2", "label": "left", "region": "0,0,50%,100%", "prompt": left},
+            {"name": "blip2", "label": "right", "region": "50%,0,100%,100%", "prompt": other},
+        ]
+        parts = load(settings={**SHORT, "referees": regions}, device="cpu")
+        assert parts.seats[0].referee is parts.seats[1].referee is parts.seats[2].referee
+        images = generate(" and ".join(wanted), parts, n=2).images
+        right += [verdict.relation for verdict in Judge().score(images, f"{left} to the left of {other}")]
+    assert right.count(True) >= 3
 
 
 @pytest.mark.slow
