@@ -35,6 +35,8 @@ RECORD = "run"
 """The table in which a run's record says what is no setting: prompt, versions. A file that has it is complete."""
 NO_ZOO = "none"
 """What is written where no zoo is meant, as TOML has no null."""
+REGION_WEIGHT = 4
+"""Of a referee that --region adds: with 1 those of the whole, content with any order, had their way (docs/control.md)."""
 PLAIN = "none"
 """What is written where a referee scores the plain image, whatever the run's augmentation."""
 
@@ -458,5 +460,5 @@ def _with_regions(referees: Any, regions: Iterable[str]) -> list[Any]:
     labels = (label for i in range(1, 1000) if (label := f"region-{i}") not in taken)
     for text, label in zip(regions, labels, strict=False):
         part, prompt = parse_prompted(text)
-        panel.append({**own, "label": label, "region": str(part), "prompt": prompt})
+        panel.append({**own, "label": label, "region": str(part), "prompt": prompt, "weight": REGION_WEIGHT})
     return panel

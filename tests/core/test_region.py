@@ -138,6 +138,7 @@ def test_the_flag_asks_the_first_referee_once_more() -> None:
         ("toy", "toy", "None", None, {"a": 1}), ("other", "other", "None", None, {}),
         ("toy", "region-1", "0,0,50%,64", "red", {"a": 1}), ("toy", "region-2", "32,0,64,64", "blue", {"a": 1}),
     ]  # fmt: skip
+    assert [part.weight(0) for part in settings.referees] == [1, 1, 4, 4]
     again = settings.model_dump(mode="json", exclude_none=True)
     assert build([{**again, "zoo": "none"}]) == settings
     more = flag_layer(region=["0,0,9,9: red"], referees=again["referees"])["referees"]
