@@ -36,7 +36,7 @@ RECORD = "run"
 NO_ZOO = "none"
 """What is written where no zoo is meant, as TOML has no null."""
 REGION_WEIGHT = 4
-"""Of a referee that --region adds: with 1 those of the whole, content with any order, had their way (docs/control.md)."""
+"""Of a referee that --region adds: at 1 those of the whole, content with any order, had their way (docs/control.md)."""
 PLAIN = "none"
 """What is written where a referee scores the plain image, whatever the run's augmentation."""
 
