@@ -111,8 +111,9 @@ class Checkpoints:
 
 
 def fingerprint(prompt: str, settings: Settings) -> str:
-    """A sum over all that decides what a run draws: everything but device, micro-batch and patience."""
+    """A sum over all that decides what a run draws: all but device, micro-batch, patience and where files lie."""
     aside: dict[str, Any] = {"device": True, "rules": {"micro_batch"}, "referees": {"__all__": {"timeout", "offload"}}}
+    aside["init"] = {"image", "mask"}  # their sums decide
     said = settings.model_dump(mode="json", exclude=aside, exclude_none=True)
     return sha256(json.dumps([prompt, said], sort_keys=True).encode()).hexdigest()
 
@@ -161,18 +162,23 @@ def read(folder: Path, settings: str, seeds: int) -> Checkpoint:
     return Checkpoint(standing, _frames(folder, standing.state.k, seeds))
 
 
-def read_rows(folder: Path, count: int) -> list[dict[str, Any]]:
+def read_rows(folder: Path, count: int, first: int = 0) -> list[dict[str, Any]]:
     """The first rows of metrics.jsonl, for which a checkpoint speaks.
+
+    Args:
+        folder: of the run.
+        count: steps done.
+        first: step at which the run entered.
 
     Raises:
         RunError: there are fewer.
     """
     path = folder / METRICS
-    lines = read_plain(path, MAX_CHECKPOINT).splitlines()[:count] if count else []
+    lines = read_plain(path, MAX_CHECKPOINT).splitlines()[: count - first] if count else []
     try:
         rows = [json.loads(line) for line in lines]
-        if [row["step"] for row in rows] != list(range(count)):
-            raise ValueError(f"it does not have the {count} steps that {NAME} speaks for")
+        if [row["step"] for row in rows] != list(range(first, count)):
+            raise ValueError(f"it does not have the {count - first} steps that {NAME} speaks for")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: {error}. Remove {folder / NAME}, and the run begins anew.") from error
     return rows

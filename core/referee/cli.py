@@ -61,7 +61,7 @@ Referees = Annotated[
         "-r",
         metavar="NAME[:key=value,...]",
         help="A referee that plays; repeat for more. weight=, label=, from=, until=, views=, aug=, prompt=, negative=, "
-        "margin=, every= and between= fit all, the rest are its own options: see `referee plugins show NAME`. "
+        "margin=, every=, between= and region= fit all, the rest are its own options: see `referee plugins show NAME`. "
         "[dim]default: the preset's[/dim]",
     ),
 ]
@@ -103,6 +103,43 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=value", help="One setting, e.g. rules.noise=0.05; repeat for more."),
 ]
+Begin = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        metavar="FILE",
+        help="A picture to begin with; one of another size is scaled and cropped.",
+    ),
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(
+        "--strength",
+        metavar="S",
+        help="How far to go from --init: the share of the steps that is played, and the noise at their start; 1 keeps "
+        "nothing of it. [dim]default: 0.5; with --mask 1[/dim]",
+    ),
+]
+MaskFile = Annotated[
+    str | None,
+    typer.Option(
+        "--mask", metavar="FILE", help="What of --init may change, a picture of its size: white; black stays as it is."
+    ),
+]
+Regions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--region",
+        metavar='"x0,y0,x1,y1: PROMPT"',
+        help="What a part of the picture should show, in pixels from the upper left corner or in per cent; repeat for "
+        "more. The first referee is asked once more, and sees that part alone; the others see the whole. For another "
+        "one: -r 'NAME:region=\"0,0,50%,100%\",prompt=...'.",
+    ),
+]
+Negative = Annotated[
+    str | None,
+    typer.Option("--negative", metavar="TEXT", help="What the prior should keep away from: its option negative."),
+]
 Steps = Annotated[int | None, typer.Option("--steps", help="Iterations. [dim]default: the preset's[/dim]")]
 ViewCount = Annotated[
     int | None, typer.Option("--views", help="Views per step and referee. [dim]default: the preset's[/dim]")
@@ -141,6 +178,11 @@ def generate(
     n: Count = None,
     size: Size = None,
     out: Out = None,
+    init: Begin = None,
+    strength: Strength = None,
+    mask: MaskFile = None,
+    region: Regions = None,
+    negative: Negative = None,
     device: Device = None,
     dtype: Dtype = None,
     checkpoint_every: CheckpointEvery = None,
@@ -165,6 +207,7 @@ def generate(
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
         views=views, seed=seed, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick,
+        init=init, strength=strength, mask=mask, region=region, negative=negative,
     )  # fmt: skip
     _run(_prompt(prompt, config), settings, registry, out, watch)
 
@@ -179,6 +222,7 @@ def sample(
     set_: Sets = None,
     seed: Seed = None,
     n: Count = None,
+    negative: Negative = None,
     out: Out = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -192,8 +236,10 @@ def sample(
     """The prior alone, by plain sampling: the baseline to hold a run against."""
     watch = Watch(json_, quiet, verbose)
     registry = open_registry(block, no_plugins, plugin)
-    settings = _settings(registry, config, zoo, preset, set_, prior=prior, seed=seed, n=n, device=device, dtype=dtype)
-    settings = settings.model_copy(update={"referees": (), "augmentation": None, "judge": None})
+    settings = _settings(
+        registry, config, zoo, preset, set_, prior=prior, seed=seed, n=n, device=device, dtype=dtype, negative=negative
+    )
+    settings = settings.model_copy(update={"referees": (), "augmentation": None, "judge": None, "init": None})
     _run(_prompt(prompt, config), settings, registry, out, watch, plain=True)
 
 
@@ -213,7 +259,7 @@ def score(
     """Judge a picture: each referee's loss, without augmentation; lower is better."""
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(registry, config, zoo, None, None, referee=referee, device=device)
-    settings = settings.model_copy(update={"prior": None, "augmentation": None, "judge": None})
+    settings = settings.model_copy(update={"prior": None, "augmentation": None, "judge": None, "init": None})
     if not settings.referees:
         raise OptionError("No referee is named: add --referee NAME or a --zoo that has some.")
     from referee.parts import check, device_name, seats_of
@@ -251,6 +297,11 @@ def plan(
     views: ViewCount = None,
     n: Count = None,
     size: Size = None,
+    init: Begin = None,
+    strength: Strength = None,
+    mask: MaskFile = None,
+    region: Regions = None,
+    negative: Negative = None,
     device: Device = None,
     dtype: Dtype = None,
     on: Annotated[
@@ -274,7 +325,8 @@ def plan(
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
-        views=views, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick,
+        views=views, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick, init=init,
+        strength=strength, mask=mask, region=region, negative=negative,
     )  # fmt: skip
     said = prompt or "a red circle and a blue square"
     plan_cli.plan(said, settings, registry, on, fit, json_)
@@ -295,7 +347,7 @@ def _settings(
     name = preset or (registry.find("zoo", named).preset if named != NO_ZOO and RECORD not in file else None)
     base = read_preset(name, registry) if name else {}
     layer = merge(merge(base, said), {"zoo": asked or base.get("zoo", named)})
-    over = flag_layer(**flags, seeds=layer.get("seeds"))
+    over = flag_layer(**flags, seeds=layer.get("seeds"), referees=layer.get("referees"))
     if over.get("judge") and not {**(layer.get("judge") or {}), **over["judge"]}.get("name"):
         raise OptionError("--keep and --pick are about what a judge says: add --judge NAME.")
     settings = build([layer, over])
@@ -325,6 +377,7 @@ def _run(
     log_to_stderr(watch.verbose)
     request = Prompt(prompt)
     plan = check(settings, registry, request)
+    settings = plan.settings
     folder = record.choose_folder(out, request.text, settings.seeds[0])
     console = watch.console()
     with console.status("loading the models") if console.is_terminal else nullcontext():

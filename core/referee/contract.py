@@ -18,8 +18,8 @@ from torch import Generator, Tensor
 from referee.prompt import Prompt
 
 __all__ = [
-    "Augmentation", "Balancer", "Image", "Latent", "Loss", "Losses", "Memory", "Prior", "Progress", "Prompt", "Pull",
-    "Referee", "Remembering", "Sampler", "Viewer", "Views",
+    "Augmentation", "Balancer", "Encoder", "Image", "Latent", "Loss", "Losses", "Memory", "Prior", "Progress", "Prompt",
+    "Pull", "Referee", "Remembering", "Sampler", "Viewer", "Views",
 ]  # fmt: skip
 
 Latent = Float[Tensor, "n c h w"]
@@ -83,11 +83,17 @@ class Prior(Protocol):
     def decode(self, z: Latent) -> Image:
         """The image of a latent, in [0, 1], differentiable."""
 
-    def encode(self, x: Image) -> Latent:
-        """The latent of an image, at the scale on which ``z`` lives (standard deviation about 1)."""
-
     def read(self, prompt: Prompt) -> Pull:
         """Encode the prompt once; the returned function gives the gradient of the prior at a latent."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A prior that finds an image's latent: runs of it can begin with a picture, see `referee.canvas`."""
+
+    def encode(self, x: Image) -> Latent:
+        """The latent of an image, at the scale on which ``z`` lives (standard deviation about 1). The same image gives
+        the same latent: nothing is drawn."""
 
 
 @runtime_checkable

@@ -28,13 +28,13 @@ LOSSLESS = 128
 """Pixels: smaller pictures are kept exactly, as every one of their pixels is seen."""
 
 
-def moments(steps: int, count: int = MOMENTS) -> list[int]:
-    """Up to ``count`` steps, evenly spread, the first and the last among them.
+def moments(steps: int, count: int = MOMENTS, *, first: int = 0) -> list[int]:
+    """Up to ``count`` steps from the first one played, evenly spread, that and the last among them.
 
     >>> moments(100, 4), moments(2)
     ([0, 33, 66, 99], [0, 1])
     """
-    return sorted({round(i * (steps - 1) / (count - 1)) for i in range(count)})
+    return sorted({first + round(i * (steps - first - 1) / (count - 1)) for i in range(count)})
 
 
 def shrink(image: Image.Image, pictures: int = 1) -> Image.Image:

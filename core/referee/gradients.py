@@ -19,6 +19,7 @@ from torch import Tensor
 from referee.contract import Augmentation, Image, Latent, Loss
 from referee.errors import PluginError
 from referee.randomness import generator
+from referee.region import Region
 
 
 def resize(x: Image, size: int) -> Float[Tensor, "n 3 S S"]:
@@ -38,6 +39,7 @@ class ViewPlan:
         count: views per image.
         micro_batch: views scored at once, at most: memory, not results, depends on it.
         augmentation: None scores the plain image, once.
+        region: the part of the image that is seen; None for all of it.
     """
 
     seeds: Sequence[int]
@@ -45,6 +47,7 @@ class ViewPlan:
     count: int
     micro_batch: int
     augmentation: Augmentation | None
+    region: Region | None = None
 
     def portions(self) -> list[list[tuple[int, int]]]:
         """(sample, view) pairs in micro-batches."""
@@ -79,7 +82,7 @@ def referee_gradient(
     Raises:
         PluginError: the referee gave something other than one number per view, differentiable with respect to it.
     """
-    image = resize(x, size)
+    image = resize(plan.region.crop(x) if plan.region else x, size)
     leaf = image.detach().requires_grad_()
     pull = torch.zeros_like(leaf)
     means = torch.zeros(len(leaf), device=leaf.device)

@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from referee import balance
+from referee.canvas import Canvas
 from referee.contract import Augmentation, Balancer, Image, Latent, Memory, Prior, Progress, Prompt, Pull
 from referee.errors import OptionError, blamed
 from referee.panel import Panel, Seat, Space, check, shaped
@@ -93,7 +94,8 @@ def invert(
     Args:
         prompt: what to draw.
         seats: the referees at the table; none plays the prior alone.
-        prior: owns the latent space; with ``prior_weight`` 0 it only decodes.
+        prior: owns the latent space; with ``prior_weight`` 0 it only decodes. A `referee.canvas.Canvas` of one begins
+            with a picture.
         rules: the numbers of the algorithm.
         augmentation: of the views; None scores the plain image once per step.
         balancer: makes one push of the referees' gradients.
@@ -119,7 +121,9 @@ def invert(
     """
     rules = rules or Rules()
     prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
-    check(seats, rules)
+    canvas = prior if isinstance(prior, Canvas) else None
+    first = rules.first_step(canvas.strength) if canvas else 0
+    check(seats, rules, first)
     _check_seeds(seeds)
     plays_prior = rules.prior_weight.most > 0
     memory = {} if memory is None else memory
@@ -128,7 +132,7 @@ def invert(
     pull_of: Pull | None = prior.read(prompt) if plays_prior else None
     first_of_tail = rules.steps - rules.tail if plays_prior else rules.steps
 
-    begin = _begin(seeds, prior.latent_shape(*size), rules, state)
+    begin = _begin(seeds, prior.latent_shape(*size), rules, state, canvas)
     z = begin.z.to(device, copy=True).requires_grad_()
     ema = begin.ema.to(device, copy=True)
     optimiser = _optimiser(z, rules, begin.moments)
@@ -165,6 +169,8 @@ def invert(
                 z -= prior_lr * pull
             if (deviation := (rules.noise if k < first_of_tail else rules.tail_noise)(u)) > 0:
                 z += deviation * normal(seeds, k, "noise", tuple(z.shape[1:])).to(z.device)
+            if canvas:
+                z.copy_(canvas.hold(z))
             ema.lerp_(z, 1 - rules.ema_decay)
             if rules.restarts_at(k):
                 z.copy_(ema)  # a copy: the released code lets the two share memory
@@ -177,11 +183,16 @@ def invert(
         yield Step(k, rules.steps, z.detach().clone(), image, heard.losses, norms, agreed, sat_out, cosines, maps, here)
 
 
-def _begin(seeds: Sequence[int], shape: tuple[int, int, int], rules: Rules, state: State | None) -> State:
-    """Where a run goes on; by default z0 ~ N(0, I), z_ema = z0."""
+def _begin(
+    seeds: Sequence[int], shape: tuple[int, int, int], rules: Rules, state: State | None, canvas: Canvas | None
+) -> State:
+    """Where a run goes on; by default z0 ~ N(0, I), or near the picture that it begins with; z_ema = z0."""
     if state is None:
         z = normal(seeds, 0, "start", shape)
-        return State(0, z, z)
+        if canvas is None:
+            return State(0, z, z)
+        z = canvas.start(z)
+        return State(rules.first_step(canvas.strength), z, z)
     state.check((len(seeds), *shape), rules.steps)
     return state
 

@@ -35,6 +35,7 @@ from referee.contract import (
 from referee.errors import OptionError, PluginError, blamed, out_of_memory
 from referee.gradients import ViewPlan, referee_gradient, through_decoder
 from referee.holdings import lent
+from referee.region import Region
 from referee.rules import Rules
 from referee.schedules import Schedule, constant
 from referee.timeout import limited
@@ -71,6 +72,7 @@ class Seat:
         between: what its last gradient does at the other steps: goes on playing ("reuse") or not ("leave").
         offload: its weights rest in the CPU's memory while it is not asked: see `referee.holdings.lent`.
         timeout: seconds within which it must answer at a step: see `referee.timeout`; None for no end.
+        region: the part of the picture that it sees; None for all of it.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Seat:
     between: Literal["reuse", "leave"] = "reuse"
     timeout: float | None = None
     offload: bool = False
+    region: Region | None = None
 
     def weight_at(self, k: int, steps: int) -> float:
         """Its weight at a step, 0 outside its time."""
@@ -156,7 +159,7 @@ class Panel:
             last = seat is asked[-1]
             own = self.augmentation if seat.augmentation == "shared" else seat.augmentation
             count = (seat.views or self.rules.views) if own else 1
-            plan = ViewPlan(self.seeds, k, count, self.rules.micro_batch, own)
+            plan = ViewPlan(self.seeds, k, count, self.rules.micro_batch, own, seat.region)
             with blamed(seat.name, k), limited(seat.timeout), at_work(seat, x.device):
                 losses[seat.name], g = self._gradient(seat, x, plan)
             self.maps[seat.name] = g.abs().sum(1)
@@ -265,8 +268,8 @@ def read(seat: Seat, prompt: Prompt, device: torch.device | str = "cpu") -> Loss
     return turned
 
 
-def check(seats: Sequence[Seat], rules: Rules) -> None:
-    """Refuse a panel that cannot play, and say once if at some steps nobody pushes.
+def check(seats: Sequence[Seat], rules: Rules, first: int = 0) -> None:
+    """Refuse a panel that cannot play, and say once if at some steps, from the first one played, nobody pushes.
 
     Raises:
         OptionError: two seats of one name, one called "prior", a negative weight, a time that is none, nobody.
@@ -292,9 +295,9 @@ def check(seats: Sequence[Seat], rules: Rules) -> None:
         if seat.every < 1 or (seat.views is not None and seat.views < 1):
             raise OptionError(f"'{seat.name}': every and views must be at least 1.")
     steered = rules.steps - rules.tail if has_prior else rules.steps
-    if idle := [k for k in range(steered) if seats and not any(seat.plays_at(k, rules.steps) for seat in seats)]:
+    if idle := [k for k in range(first, steered) if seats and not any(seat.plays_at(k, rules.steps) for seat in seats)]:
         who = "only the prior moves the latent" if has_prior else "nothing but noise moves the latent"
-        some = f"{len(idle)} of {steered} steps, first at step {idle[0]}"
+        some = f"{len(idle)} of {steered - first} steps, first at step {idle[0]}"
         warnings.warn(f"No referee plays at {some}: there {who}.", stacklevel=3)
 
 

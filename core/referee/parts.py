@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from referee import zoos
 from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.hooks import Checkpoint, Place, Spec, ZooSpec
+from referee.init_image import Begun, open_init
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
 from referee.settings import JudgePart, Part, RefereePart, Settings, own_keys, validate
@@ -44,7 +45,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Settings that were checked, with every part's order."""
+    """Settings that were checked, with every part's order; and the files that they name, read."""
 
     settings: Settings
     referees: tuple[Order, ...]
@@ -53,6 +54,7 @@ class Plan:
     balancer: Order | None
     zoo: ZooSpec | None
     judge: Order | None = None
+    begun: Begun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,13 @@ class Parts:
     space: Space = "latent"
     judge: Judge | None = None
 
+    @property
+    def first_step(self) -> int:
+        """The step, from 0, at which a run enters: later than 0 if it begins with a picture."""
+        from referee.canvas import Canvas
+
+        return self.rules.first_step(self.prior.strength) if isinstance(self.prior, Canvas) else 0
+
 
 def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) -> Plan:
     """Look everything up and look everything over; load nothing.
@@ -82,6 +91,9 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
 
     Warns:
         UserWarning: the judge is of a referee's family.
+
+    Returns:
+        What `assemble` takes. Its settings are the given ones, and say which files they are of: see `open_init`.
     """
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo else None
     shelf = tuple(zoo.checkpoints()) if zoo else ()
@@ -106,7 +118,10 @@ def check(settings: Settings, registry: Registry, prompt: Prompt | None = None) 
             order.spec.check(order.options)
     if kin := _kin(plan):
         warnings.warn(of_kin(settings.judge.title if settings.judge else "", kin), stacklevel=2)
-    return plan
+    if settings.init is None:
+        return plan
+    begun = open_init(settings.init, settings.height, settings.width)
+    return replace(plan, settings=settings.model_copy(update={"init": begun.init}), begun=begun)
 
 
 def _kin(plan: Plan) -> list[str]:
@@ -177,6 +192,10 @@ def assemble(plan: Plan, *, weights: bool = True) -> Parts:
     prior = make(plan.prior, place, Prior)
     size = (settings.height, settings.width)
     prior.latent_shape(*size)
+    if plan.begun:
+        from referee.canvas import canvas
+
+        prior = canvas(prior, plan.begun.picture, plan.begun.mask, plan.begun.init.share, place.device)
     return Parts(
         seats=seats_of(plan, weights=weights),
         prior=prior,
@@ -209,16 +228,24 @@ def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:
     from referee.panel import Seat
 
     place = Place(device_name(plan.settings.device), plan.settings.dtype, weights)
+    shared: dict[str, Referee] = {}
+
+    def referee(part: RefereePart, order: Order) -> Referee:
+        """Seats that see a region share the model of one with equal options: referees are frozen."""
+        key = f"{order.spec.name} {order.options!r} {part.offload}"
+        if part.region and key in shared:
+            return shared[key]
+        found: Referee = make(order, place, Referee)
+        if part.offload and weights:
+            send_home(found)  # before the next one loads
+        return shared.setdefault(key, found)
 
     def seat(part: RefereePart, order: Order) -> Seat:
         own = make(order.aug, place, Augmentation) if order.aug else None
-        sitting = make(order, place, Referee)
-        if part.offload and weights:
-            send_home(sitting)  # before the next one loads
         return Seat(
-            part.title, sitting, part.weight, part.start, part.until, part.views,
+            part.title, referee(part, order), part.weight, part.start, part.until, part.views,
             own if part.aug else "shared", Prompt(part.prompt) if part.prompt is not None else None,
-            part.negative, part.margin, part.every, part.between, part.timeout, part.offload,
+            part.negative, part.margin, part.every, part.between, part.timeout, part.offload, part.region,
         )  # fmt: skip
 
     return tuple(seat(part, order) for part, order in zip(plan.settings.referees, plan.referees, strict=True))

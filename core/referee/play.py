@@ -19,12 +19,15 @@ from torch import Tensor
 
 from referee import balance
 from referee.balance import Cosines
-from referee.contract import Augmentation, Balancer, Image, Latent, Prior, Prompt, Referee, Sampler
+from referee.canvas import Canvas, canvas
+from referee.contract import Augmentation, Balancer, Encoder, Image, Latent, Prior, Prompt, Referee, Sampler
 from referee.errors import OptionError, PluginError
+from referee.init_image import STRENGTH, STRENGTH_MASKED, prepared
 from referee.inversion import Step, invert
 from referee.judging import Bench, Judge, Judgement, verdict
 from referee.panel import Seat, Space, at_work
 from referee.parts import Parts, assemble, check, of_kin
+from referee.photo import flat, read_photo
 from referee.plugins import Registry, discover
 from referee.randomness import generators
 from referee.rules import Rules
@@ -40,7 +43,7 @@ class Result:
         prompt: as drawn.
         seeds: one per picture.
         images: (n, 3, H, W) in [0, 1], on the CPU.
-        z: the latents they were decoded from.
+        z: the latents they were decoded from; of a plain sample none, if the prior cannot encode.
         history: per step, what `referee.inversion.Step` says in numbers.
         complete: False if the run was interrupted; the images are then the best so far.
         maps: where on the picture each referee and the prior pulled at the last step that referees steered, (n, H, W),
@@ -56,6 +59,11 @@ class Result:
     complete: bool = True
     maps: dict[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
     judged: Judgement | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps done, with those that a run leaves out which begins with a picture."""
+        return self.history[-1]["step"] + 1 if self.history else 0
 
     @property
     def pictures(self) -> list[Pillow.Image]:
@@ -193,6 +201,9 @@ def generate(
     *,
     seed: int = 0,
     n: int = 1,
+    init: str | Path | Pillow.Image | Image | None = None,
+    strength: float | None = None,
+    mask: str | Path | Pillow.Image | Tensor | None = None,
     on_step: Callable[[Step], object] | None = None,
 ) -> Result:
     """Draw a prompt: optimise until the referees agree.
@@ -202,10 +213,16 @@ def generate(
         parts: who plays; by default the pocket zoo's BLIP-2, prior and augmentations.
         seed: of the first picture; the others count on from it.
         n: how many pictures, in one batch.
+        init: the picture to begin with, a file, a PIL image or a tensor (1, 3, H, W) in [0, 1]; in place of the parts'.
+        strength: how far to go from it, above 0 and at most 1: see `referee.canvas`; by default 0.5, with a mask 1.
+        mask: what of it may change, white or 1; a picture of the same size, or a tensor (1, 1, H, W) in [0, 1].
         on_step: called with each step. Ctrl-C while it runs ends the run with the best pictures so far.
 
     Returns:
         The pictures and how they came about.
+
+    Raises:
+        OptionError: init or mask is no picture, or they do not fit; the prior cannot encode.
 
     >>> from referee.testing import ToyPrior, ToyReferee
     >>> parts = parts_of(ToyPrior(), [ToyReferee()], rules=Rules(steps=30, tail=2, prior_weight=0.1), size=(16, 16))
@@ -217,8 +234,38 @@ def generate(
     if n < 1:
         raise OptionError(f"n is {n}: at least one picture must be asked for.")
     parts = parts or load()
+    if init is not None:
+        parts = begin_with(parts, init, strength, mask)
+    elif strength is not None or mask is not None:
+        raise OptionError("strength and mask are of a picture to begin with: give init as well.")
     seeds = tuple(range(seed, seed + n))
     return drain(prompt, parts, seeds, on_step)
+
+
+def begin_with(
+    parts: Parts,
+    init: str | Path | Pillow.Image | Image,
+    strength: float | None = None,
+    mask: str | Path | Pillow.Image | Tensor | None = None,
+) -> Parts:
+    """The same parts, whose runs begin with a picture: see `generate`.
+
+    Raises:
+        OptionError: see `generate`.
+    """
+    share = strength if strength is not None else STRENGTH if mask is None else STRENGTH_MASKED
+    parts.rules.first_step(share)
+    prior = parts.prior.prior if isinstance(parts.prior, Canvas) else parts.prior
+    if isinstance(init, Tensor):
+        if not (mask is None or isinstance(mask, Tensor)):
+            raise OptionError("init is a tensor: give the mask as one, too, (1, 1, H, W).")
+        free = None if mask is None else mask.to(parts.device)
+        return replace(parts, prior=Canvas(prior, init.to(parts.device), strength=share, mask=free))
+    if isinstance(mask, Tensor):
+        raise OptionError("The mask is a tensor: give init as one, too, (1, 3, H, W).")
+    picture = init if isinstance(init, Pillow.Image) else read_photo(init, "init")[0]
+    cover = mask if mask is None or isinstance(mask, Pillow.Image) else read_photo(mask, "mask")[0]
+    return replace(parts, prior=canvas(prior, *prepared(picture, cover, *parts.size), share, parts.device))
 
 
 def drain(
@@ -237,7 +284,7 @@ def drain(
     Args:
         prompt, parts, seeds: of the run.
         on_step: called with each step.
-        standing, history: where to go on; the history's first ``standing.state.k`` entries count.
+        standing, history: where to go on; the history's entries of steps before ``standing.state.k`` count.
         keep: called after ``on_step`` with where the run then stands, and the history so far.
     """
     now = (standing or Standing()).to(parts.device)
@@ -245,7 +292,7 @@ def drain(
         prompt, parts.seats, parts.prior, rules=parts.rules, augmentation=parts.augmentation, balancer=parts.balancer,
         space=parts.space, seeds=seeds, size=parts.size, device=parts.device, state=now.state,
     )  # fmt: skip
-    rows = [dict(row) for row in history[: now.state.k]] if now.state else []
+    rows = [dict(row) for row in history if now.state and row["step"] < now.state.k]
 
     def decode(latent: Latent) -> Image:
         with torch.no_grad():
@@ -332,11 +379,12 @@ def sample(prompt: str | Prompt, parts: Parts | None = None, *, seed: int = 0, n
 
 def sample_seeds(prompt: Prompt, parts: Parts, seeds: Sequence[int]) -> Result:
     """`sample` for any seeds."""
-    if not isinstance(parts.prior, Sampler):
+    prior = parts.prior.prior if isinstance(parts.prior, Canvas) else parts.prior  # a plain sample begins with noise
+    if not isinstance(prior, Sampler):
         raise PluginError("This prior has no plain sampling; use `referee generate` without referees.")
     with torch.no_grad():
-        images = parts.prior.sample(prompt, *parts.size, generators(seeds, 0, "sample")).float()
-        z = parts.prior.encode(images).cpu()
+        images = prior.sample(prompt, *parts.size, generators(seeds, 0, "sample")).float()
+        z = prior.encode(images).cpu() if isinstance(prior, Encoder) else torch.empty(0)
     return Result(prompt, tuple(seeds), images.cpu(), z)
 
 
@@ -346,8 +394,8 @@ def score(
     """How badly a picture matches a prompt, in each referee's own unit; lower is better. No augmentation.
 
     The picture is brought to a referee's size by the referee itself, if it can (`referee.contract.Viewer`), else by a
-    plain resize. A seat with a prompt of its own judges by that; a negative one gives its loss as it is, not turned
-    round.
+    plain resize. A seat with a prompt of its own judges by that, one with a region sees that part; a negative one gives
+    its loss as it is, not turned round.
 
     Args:
         image: a file, a PIL image, or a (1, 3, H, W) tensor in [0, 1].
@@ -367,8 +415,9 @@ def score(
     losses = {}
     with torch.no_grad():
         for seat in seats:
+            seen = seat.region.crop(x) if seat.region else x
             with at_work(seat, device):
-                found = verdict(seat.name, seat.referee, seat.referee.read(seat.prompt or prompt), x)
+                found = verdict(seat.name, seat.referee, seat.referee.read(seat.prompt or prompt), seen)
             losses[seat.name] = found.item()
     return losses
 
@@ -387,13 +436,8 @@ def from_pillow(image: str | Path | Pillow.Image) -> Image:
     try:
         opened = image if isinstance(image, Pillow.Image) else Pillow.open(image)
         opened.load()
-        opened = ImageOps.exif_transpose(opened)  # a camera says in EXIF which side is up
-        if opened.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-            opened = Pillow.fromarray((np.asarray(opened).clip(0, 65535) / 257).round().astype(np.uint8))
-        if opened.has_transparency_data:
-            clear = opened.convert("RGBA")
-            opened = Pillow.alpha_composite(Pillow.new("RGBA", clear.size, "white"), clear)
-        pixels = np.array(opened.convert("RGB"))
+        # A camera says in EXIF which side is up.
+        pixels = np.array(flat(ImageOps.exif_transpose(opened)))
     except Exception as error:  # for a stranger's file a decoder may raise anything
         raise OptionError(f"{image} cannot be read as a picture: {error}.") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255

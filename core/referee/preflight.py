@@ -122,7 +122,12 @@ class Scales:
         plan = ordered(settings, self._registry, self.shelf, self._zoo)
         assert plan.prior
         parts = [self._prior(plan.prior, settings)]
-        parts += [self._referee(*each, settings) for each in zip(settings.referees, plan.referees, strict=True)]
+        seen: set[str] = set()
+        for part, order in zip(settings.referees, plan.referees, strict=True):
+            cost, model = self._referee(part, order, settings), f"{order.spec.name} {order.options!r} {part.offload}"
+            shared = part.region is not None and model in seen  # see `referee.parts.seats_of`
+            parts.append(replace(cost, numbers=0, weights=0) if shared else cost)
+            seen.add(model)
         if settings.judge and plan.judge:
             parts.append(self._judge(settings.judge, plan.judge, settings))
         return Forecast(settings, tuple(parts), *_sums(settings, parts))
@@ -236,11 +241,11 @@ def _sums(settings: Settings, parts: Sequence[Cost]) -> tuple[int, int]:
 
     steered = rules.steps - rules.tail if rules.prior_weight.most > 0 else rules.steps
     run = 0
-    for k in range(rules.steps):
+    for k in range(settings.first_step, rules.steps):
         playing = zip(settings.referees, referees, strict=True)
         run += step([cost for part, cost in playing if k < steered and _asked(part, k, rules.steps)])
     if settings.judge:
-        verdicts = -(-rules.steps // settings.judge.every)
+        verdicts = -(-rules.steps // settings.judge.every) - settings.first_step // settings.judge.every
         run += verdicts * (prior["decode"] + parts[-1].flop["verdict"])
     return step(referees), run
 

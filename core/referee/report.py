@@ -224,8 +224,12 @@ def _settings(run: Run) -> Iterator[tuple[str, str]]:
     if run.about.command == "generate":
         for field in RULES:
             yield field.replace("_", " "), str(getattr(rules, field))
+    if (init := run.settings.init) and run.about.command == "generate":
+        masked = f", masked by {init.mask}" if init.mask else ""
+        yield "begins with", f"{init.image}, strength {init.share:g}{masked}"
     for part in run.settings.referees:
-        yield f"referee {part.title}", _options(part.options, f"weight {part.weight}")
+        seen = f", sees {part.region}, wants {part.prompt or 'the same'}" if part.region else ""
+        yield f"referee {part.title}", _options(part.options, f"weight {part.weight}{seen}")
     for kind, one in (("prior", run.settings.prior), ("augmentation", run.settings.augmentation)):
         if one:
             yield f"{kind} {one.name}", _options(one.options)

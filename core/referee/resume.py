@@ -118,6 +118,7 @@ def _go_on(found: Run, settings: Settings, registry: Registry, watch: Watch, *, 
 
     log_to_stderr(watch.verbose)
     plan = check(settings, registry, found.prompt)
+    settings = plan.settings
     description = record.describe(found.prompt.text, settings, registry, device=device_name(settings.device))
     changed = changes(found.about, description["run"], moved=moved)
     if changed and not force:
@@ -130,7 +131,7 @@ def _go_on(found: Run, settings: Settings, registry: Registry, watch: Watch, *, 
     checkpoint = read(found.folder, fingerprint(found.prompt.text, settings), len(settings.seeds))
     if checkpoint.k > settings.rules.steps:
         raise RunError(f"{found.folder}: its checkpoint is of step {checkpoint.k}, and it has {settings.rules.steps}.")
-    history = read_rows(found.folder, checkpoint.k)
+    history = read_rows(found.folder, checkpoint.k, settings.first_step)
     mixed = [*found.about.mixed, *(f"from step {checkpoint.k}: {change}" for change in changed if checkpoint.k)]
     if mixed:
         description["run"]["mixed"] = mixed
@@ -148,8 +149,9 @@ def _finished(found: Run, watch: Watch) -> None:
     """Say that there is nothing to do, and where the pictures are."""
     if watch.json:
         pictures = [{"seed": seed, "path": str(path)} for seed, path in found.pictures.items()]
+        steps = found.metrics[-1].step + 1 if found.metrics else 0
         print(json.dumps({"prompt": found.prompt.text, "folder": str(found.folder), "complete": True,
-                          "steps": len(found.metrics), "pictures": pictures}))  # fmt: skip
+                          "steps": steps, "pictures": pictures}))  # fmt: skip
     elif watch.quiet:
         picked = found.about.judge.picked if found.about.judge else None
         print(*(path for seed, path in found.pictures.items() if picked in (None, seed)), sep="\n")

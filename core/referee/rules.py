@@ -7,10 +7,12 @@ step. ``prior_weight`` is in the paper's unit: the prior's gradient is 2 (eps_ha
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from referee.errors import OptionError
 from referee.schedules import ScheduleField, constant, cosine
 
 
@@ -67,6 +69,25 @@ class Rules(BaseModel):
         if k < self.warm_up:
             return self.lr(0.0) * (k + 1) / self.warm_up
         return self.lr((k - self.warm_up) / max(self.steps - self.warm_up, 1))
+
+    def first_step(self, strength: float) -> int:
+        """The step, from 0, at which a run of this strength enters that begins with a picture: see `referee.canvas`.
+
+        Raises:
+            OptionError: the strength is not above 0 and at most 1, or only the tail is left, in which no referee plays.
+        """
+        if not 0 < strength <= 1:
+            raise OptionError(
+                f"The strength {strength:g} must be above 0, and at most 1: nothing of the picture stays."
+            )
+        first, steered = round((1 - strength) * self.steps), self.steps - self.tail * (self.prior_weight.most > 0)
+        if first >= steered:
+            least = math.ceil(100 * (1 - (steered - 1) / self.steps)) / 100
+            raise OptionError(
+                f"With the strength {strength:g} the referees have no step of {self.steps}, of which the last "
+                f"{self.steps - steered} are the prior's alone: the least is {min(least, 1):g}."
+            )
+        return first
 
     def restarts_at(self, k: int) -> bool:
         """Whether z becomes its average after step k (from 0); never in the tail."""

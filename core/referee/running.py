@@ -97,7 +97,7 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
         clear(folder)  # frames without a checkpoint, which somebody removed
     record.write_run(folder, {**job.description, "run": {**job.description["run"], "unfinished": True}})
     record.write_metrics(folder, history)
-    keeper = Keeper(folder, steps, len(job.settings.seeds), job.watch)
+    keeper = Keeper(folder, steps, len(job.settings.seeds), job.watch, job.parts.first_step)
     keeper.frames |= {k: list(pictures) for k, pictures in found.frames.items()}
     settings = fingerprint(job.prompt.text, job.settings)
     checkpoints = Checkpoints(folder, settings, keeper.frames, job.watch.checkpoint_every)
@@ -152,8 +152,8 @@ def write(
         OutputError: the disk is full.
     """
     if not result.complete:
-        description["run"]["interrupted_after"] = len(result.history)
-        console.print(f"Stopped after {len(result.history)} steps; this is the best picture so far.")
+        description["run"]["interrupted_after"] = result.steps
+        console.print(f"Stopped after {result.steps} steps; this is the best picture so far.")
         console.print(f"To go on: {_resume(folder)}", soft_wrap=True)
     if keeper:
         keeper.finish(result)

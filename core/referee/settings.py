@@ -17,7 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from referee.errors import OptionError, nearest
+from referee.init_image import Init
 from referee.plugins import Registry
+from referee.region import RegionField, parse_prompted
 from referee.rules import Rules
 from referee.schedules import ScheduleField, constant
 
@@ -34,6 +36,8 @@ RECORD = "run"
 """The table in which a run's record says what is no setting: prompt, versions. A file that has it is complete."""
 NO_ZOO = "none"
 """What is written where no zoo is meant, as TOML has no null."""
+REGION_WEIGHT = 4
+"""Of a referee that --region adds: at 1 those of the whole, content with any order, had their way (docs/control.md)."""
 PLAIN = "none"
 """What is written where a referee scores the plain image, whatever the run's augmentation."""
 
@@ -84,6 +88,9 @@ class RefereePart(Part):
         gt=0,
         allow_inf_nan=False,
         description="seconds it may take at a step: if it hangs, the run ends",
+    )
+    region: RegionField | None = Field(
+        None, description='the part of the picture that it sees, "x0,y0,x1,y1" in pixels or per cent; all if not given'
     )
 
     @property
@@ -155,6 +162,24 @@ class Settings(BaseModel):
     augmentation: Part | None = Field(None, description="the views' transforms; without one the plain image is scored")
     balancer: BalancerPart | None = Field(None, description="the rule that makes one direction of several gradients")
     judge: JudgePart | None = Field(None, description="a referee that does not play: it says which step was best")
+    init: Init | None = Field(None, description="the picture that the run begins with")
+
+    @property
+    def first_step(self) -> int:
+        """The step, from 0, at which the run enters: later than 0 if it begins with a picture."""
+        return self.rules.first_step(self.init.share) if self.init else 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        """What hangs on the run's size and length."""
+        try:
+            _ = self.first_step
+            for part in self.referees:
+                if part.region:
+                    part.region.box(self.height, self.width)
+        except OptionError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -410,21 +435,37 @@ def flag_layer(
     size: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    init: str | None = None,
+    strength: float | None = None,
+    mask: str | None = None,
+    region: Iterable[str] | None = None,
+    negative: str | None = None,
     seeds: Any = None,
+    referees: Any = None,
 ) -> Layer:
     """The command line's short flags as the last layer; None says nothing.
 
     Args:
         seeds: those of the layers below, not yet checked: n without seed counts on from the first of them.
+        referees: likewise: the first of them is asked again for each region.
 
     Raises:
-        OptionError: n is below 1, or the size is not of the form HxW.
+        OptionError: n is below 1, the size is not of the form HxW, or a region cannot be read.
     """
     layer: Layer = {"rules": {}}
     if referee is not None:
         layer["referees"] = [parse_part(text) for text in referee]
+    if region:
+        layer["referees"] = _with_regions(layer.get("referees", referees), region)
     if prior is not None:
         layer["prior"] = parse_part(prior, Part)
+    if negative is not None:
+        layer["prior"] = merge(layer.get("prior", {}), {"options": {"negative": negative}})
+    for name, value in (("image", init), ("mask", mask)):
+        if value is not None:  # another file than a record's
+            layer.setdefault("init", {}).update({name: value, f"{name}_sha256": ""})
+    if strength is not None:
+        layer.setdefault("init", {})["strength"] = strength
     if aug is not None:
         layer["augmentation"] = None if aug == "none" else parse_part(aug, Part)
     if balancer is not None:
@@ -434,9 +475,9 @@ def flag_layer(
     if keep is not None or pick:
         own = {} if keep is None else {"keep": keep}
         layer["judge"] = {**(layer.get("judge") or {}), **own, **({"pick": True} if pick else {})}
-    for name, value in (("steps", steps), ("views", views)):
-        if value is not None:
-            layer["rules"][name] = value
+    for name, number in (("steps", steps), ("views", views)):
+        if number is not None:
+            layer["rules"][name] = number
     if n is not None and not 1 <= n <= MAX_IMAGES:
         raise OptionError(f"-n {n}: ask for 1 to {MAX_IMAGES} pictures.")
     if seed is not None or n is not None:
@@ -452,3 +493,19 @@ def flag_layer(
         if text is not None:
             layer[name] = text
     return layer
+
+
+def _with_regions(referees: Any, regions: Iterable[str]) -> list[Any]:
+    """The panel, and for each ``x0,y0,x1,y1: prompt`` its first referee once more, which sees that part alone."""
+    panel = list(referees) if isinstance(referees, (list, tuple)) else []
+    if not panel or not isinstance(panel[0], dict):
+        raise OptionError(
+            "--region shows a part of the picture to the first referee, and there is none: add --referee."
+        )
+    own = {key: panel[0][key] for key in ("name", "options", "timeout") if key in panel[0]}
+    taken = {part.get("label") for part in panel if isinstance(part, dict)}
+    labels = (label for i in range(1, 1000) if (label := f"region-{i}") not in taken)
+    for text, label in zip(regions, labels, strict=False):
+        part, prompt = parse_prompted(text)
+        panel.append({**own, "label": label, "region": str(part), "prompt": prompt, "weight": REGION_WEIGHT})
+    return panel

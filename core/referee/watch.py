@@ -122,7 +122,7 @@ def summary(folder: Path, paths: list[Path], result: Result, report: Path | None
         "prompt": result.prompt.text,
         "folder": str(folder),
         "complete": result.complete,
-        "steps": len(result.history),
+        "steps": result.steps,
         "pictures": [
             {"seed": seed, "path": str(path), "losses": {name: values[i] for name, values in last.items()}}
             for i, (seed, path) in enumerate(zip(result.seeds, paths, strict=True))
@@ -140,13 +140,14 @@ class Keeper:
         steps: how many there will be.
         pictures: in the batch.
         watch: what is wanted.
+        first: step at which the run enters.
     """
 
-    def __init__(self, folder: Path, steps: int, pictures: int, watch: Watch) -> None:
+    def __init__(self, folder: Path, steps: int, pictures: int, watch: Watch, first: int = 0) -> None:
         from referee.film import moments
 
-        self.folder, self.steps, self.pictures, self.watch = folder, steps, pictures, watch
-        self.kept, self.frames = set(moments(steps)), dict[int, list[Any]]()
+        self.folder, self.steps, self.pictures, self.watch, self.first = folder, steps, pictures, watch, first
+        self.kept, self.frames = set(moments(steps, first=first)), dict[int, list[Any]]()
 
     def keep(self, step: Step) -> None:
         """Take in one step. Its image is that of the latent before it: of ``step.k`` steps."""
@@ -167,13 +168,13 @@ class Keeper:
         """The last pictures are the last frame."""
         from referee.film import shrink
 
-        self.frames[len(result.history)] = [shrink(picture, self.pictures) for picture in result.pictures]
+        self.frames[result.steps] = [shrink(picture, self.pictures) for picture in result.pictures]
 
     def few(self) -> Frames:
         """Every third frame and the last: for the contact sheet."""
         from referee.film import moments
 
-        chosen = {*moments(self.steps, 9), max(self.frames)}
+        chosen = {*moments(self.steps, 9, first=self.first), max(self.frames)}
         return {k: pictures for k, pictures in self.frames.items() if k in chosen}
 
     def write(self, result: Result) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from referee.contract import Image, Latent, Prior, Progress
+from referee.contract import Encoder, Image, Latent, Prior, Progress
 from referee.errors import OptionError
 from referee.randomness import generators, normal
 from referee.testing.case import PLAYED, SHARED, Case
-from referee.testing.outcome import Check, CheckFailed
+from referee.testing.outcome import Check, CheckFailed, LeftOut
 from referee.testing.probe import apart, pictures
 
 MIDDLE = Progress(5, 10)
@@ -23,7 +23,12 @@ def play(case: Case) -> Sequence[Tensor]:
     """Image, its gradient, the image's latent, and the pull."""
     z = _latents(case)
     x, gradient = _decoded(case, z)
-    return x, gradient, case.part.encode(x), case.part.read(case.prompt)(z, MIDDLE, generators(SEEDS, 5, "prior"))
+    encoded = [case.part.encode(x)] if _encodes(case) else []
+    return x, gradient, *encoded, case.part.read(case.prompt)(z, MIDDLE, generators(SEEDS, 5, "prior"))
+
+
+def _encodes(case: Case) -> bool:
+    return isinstance(case.part, Encoder)
 
 
 def _latents(case: Case) -> Latent:
@@ -45,10 +50,10 @@ def _decoded(case: Case, z: Latent) -> tuple[Image, Latent]:
 
 
 def keeps_the_contract(case: Case) -> None:
-    """It has ``latent_shape``, ``decode``, ``encode`` and ``read``."""
+    """It has ``latent_shape``, ``decode`` and ``read``."""
     if not isinstance(case.part, Prior):
         raise CheckFailed(
-            f"A {type(case.part).__name__} is no prior: it needs latent_shape(height, width), decode(z), encode(x) and "
+            f"A {type(case.part).__name__} is no prior: it needs latent_shape(height, width), decode(z) and "
             f"read(prompt). See referee.contract.Prior."
         )
 
@@ -107,6 +112,8 @@ def decode_has_a_gradient(case: Case) -> None:
 
 def encodes_latents(case: Case) -> str:
     """Images give latents of the shape that ``latent_shape`` says, finite, and no others at a second call."""
+    if not _encodes(case):
+        raise LeftOut("it has no encode(x): its runs cannot begin with a picture (--init)")
     x = pictures(2, *case.size, device=case.place.device)
     z = case.part.encode(x)
     shape = (2, *case.part.latent_shape(*case.size))
@@ -131,9 +138,10 @@ def rows_stand_alone(case: Case) -> None:
         alone = {
             "image": (own, x[i : i + 1]),
             "decoder's gradient": (own_gradient, gradient[i : i + 1]),
-            "latent": (case.part.encode(own), case.part.encode(x)[i : i + 1]),
             "pull": (pull_of(z[i : i + 1], MIDDLE, generators([seed], 5, "prior")), pull[i : i + 1]),
         }
+        if _encodes(case):
+            alone["latent"] = (case.part.encode(own), case.part.encode(x)[i : i + 1])
         for name, (single, batched) in alone.items():
             if (difference := apart(single, batched)) > 0.01:
                 raise CheckFailed(f"The {name} of a row depends on its batch, by {difference:.1g} of its size. {mend}")
