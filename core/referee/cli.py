@@ -25,7 +25,17 @@ from referee.flags import Block, Files, Json, NoPlugins, open_registry
 from referee.plugin_commands import app as plugins
 from referee.report import report
 from referee.resume import resume
-from referee.watch import AnimationOption, CheckpointEvery, PreviewEvery, Quiet, Report, Verbose, Watch
+from referee.watch import (
+    AnimationOption,
+    CheckpointEvery,
+    PreviewEvery,
+    Quiet,
+    Report,
+    TensorBoard,
+    Timeout,
+    Verbose,
+    Watch,
+)
 from referee.watch import Json as JsonResult
 
 if TYPE_CHECKING:
@@ -141,9 +151,11 @@ def generate(
     device: Device = None,
     dtype: Dtype = None,
     checkpoint_every: CheckpointEvery = None,
+    timeout: Timeout = None,
     preview_every: PreviewEvery = None,
     animation: AnimationOption = "none",
     report: Report = True,
+    tensorboard: TensorBoard = False,
     json_: JsonResult = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -156,7 +168,7 @@ def generate(
     [dim]referee generate "a red circle and a blue striped square"
     referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5 -n 4[/dim]
     """
-    watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every)
+    watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every, timeout, tensorboard)
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,

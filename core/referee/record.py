@@ -6,7 +6,10 @@
       metrics.jsonl        a line per step
       evolution.png        each picture at a few steps, first to last
       panel.png            losses, agreement, and where on the picture each referee and the prior pulled
-      frames-SEED.webp     a picture's film, see `referee.film`; evolution.webp or .gif, preview-STEP.png if asked for
+      maps-SEED.webp       the same maps one below the other, in the order that run.toml names them in
+      frames-SEED.webp     a picture's film, see `referee.film`; if asked for: preview-STEP.png,
+                           evolution.webp, .gif or .mp4
+      tensorboard/         if asked for, see `referee.board`
       report.html          all of it on one page, see `referee.report`
       checkpoint*          until it is finished: where it stands, see `referee.checkpoint`
 
@@ -40,8 +43,8 @@ from referee.settings import NO_ZOO, Part, Settings
 
 LOG = logging.getLogger("referee")
 WRITTEN = (
-    "run.toml", "picture-*.png", "metrics.jsonl", "evolution.*", "panel.png", "frames-*.webp", "preview-*.png",
-    "report.html", "checkpoint*",
+    "run.toml", "picture-*.png", "metrics.jsonl", "evolution.*", "panel.png", "frames-*.webp", "maps-*.webp", "preview-*.png",
+    "report.html", "checkpoint*", "tensorboard",
 )  # fmt: skip
 LIBRARIES = (
     "vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia", "numpy", "pillow", "safetensors",

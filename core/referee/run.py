@@ -28,6 +28,7 @@ MAX_PICTURE = 1 << 28
 """Bytes."""
 MAX_ROWS = 100_000
 MAX_FILM = 16383
+MAX_MAPS = 16
 """Pixels: the longest side that WebP has."""
 
 Text = Annotated[str, Field(max_length=1000)]
@@ -65,6 +66,7 @@ class About(BaseModel):
     parts: tuple[Origin, ...] = Field((), max_length=100, description="those that played")
     weights: Table = Field(default_factory=dict, description="sha256 by file, where the zoo knows it")
     frames: tuple[int, ...] = Field((), max_length=100, description="steps taken at each frame of a film")
+    maps: tuple[Text, ...] = Field((), max_length=MAX_MAPS, description="who pulled, at each map of a picture")
 
 
 class Row(BaseModel):
@@ -133,7 +135,18 @@ class Run:
         Raises:
             RunError: the film is broken.
         """
-        path, count = self.folder / f"frames-{seed}.webp", len(self.about.frames)
+        return self._stacked(f"frames-{seed}.webp", len(self.about.frames))
+
+    def maps(self, seed: int) -> dict[str, Image.Image]:
+        """Where on one picture each referee and the prior pulled, from black to white; empty if it was not kept.
+
+        Raises:
+            RunError: the file is broken.
+        """
+        return dict(zip(self.about.maps, self._stacked(f"maps-{seed}.webp", len(self.about.maps)), strict=False))
+
+    def _stacked(self, name: str, count: int) -> list[Image.Image]:
+        path = self.folder / name
         if not count or not _plain(path):
             return []
         film = open_picture(path, "WEBP", MAX_FILM)

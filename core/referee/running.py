@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from referee import record
+from referee.board import Board
 from referee.checkpoint import METRICS, Checkpoint, Checkpoints, clear, fingerprint, locked, tidy
 from referee.crash import blame
 from referee.crash import report as say_crash
@@ -32,10 +33,11 @@ from referee.display import Display
 from referee.errors import OutputError, PluginError, RefereeError, out_of_memory, short_of_memory
 from referee.inversion import Step
 from referee.parts import Parts
-from referee.play import Result, drain
+from referee.play import Result, Standing, drain
 from referee.plugins import Registry
 from referee.prompt import Prompt
 from referee.settings import Settings
+from referee.timeout import limited
 from referee.watch import Keeper, Watch
 
 if TYPE_CHECKING:
@@ -126,16 +128,26 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
 def _drain(
     job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]], keeper: Keeper, checkpoints: Checkpoints
 ) -> Result:
-    with Display(job.parts.rules.steps, job.console) as display:
+    boarded = closing(Board(job.folder, job.settings.seeds, frozenset(keeper.kept))) if job.watch.tensorboard else None
+    with (
+        Display(job.parts.rules.steps, job.console) as display,
+        limited(job.watch.timeout) as again,
+        boarded or nullcontext() as board,
+    ):
 
         def on_step(step: Step) -> None:
             display.show(step)
             job.registry.hook.referee_step(step=step)
             keeper.keep(step)
+            if board:
+                board.show(step)
+
+        def keep(standing: Standing, rows: Sequence[Mapping[str, Any]]) -> None:
+            checkpoints.keep(standing, rows)
+            again()
 
         return drain(
-            job.prompt, job.parts, job.settings.seeds, on_step, standing=found.standing, history=history,
-            keep=checkpoints.keep,
+            job.prompt, job.parts, job.settings.seeds, on_step, standing=found.standing, history=history, keep=keep,
         )  # fmt: skip
 
 
@@ -168,6 +180,7 @@ def write(
 
             maps = {name: found.numpy() for name, found in result.maps.items()}
             record.write_strip(folder / "panel.png", charts.panel(result.history, result.pictures, maps))
+            description["run"]["maps"] = keeper.write_maps(result, maps)
     record.write_run(folder, description)
     page = folder / "report.html" if watch.report else None
     if page:
