@@ -144,7 +144,7 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
     out = desk.folder / "out"
     assert {path.name for path in out.iterdir()} == {
         "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png", "panel.png", "frames-3.webp",
-        "frames-4.webp", "report.html",
+        "frames-4.webp", "maps-3.webp", "maps-4.webp", "report.html",
     }  # fmt: skip
     assert "out/picture-3.png" in answer.out
     assert "step   12/12" in answer.out
