@@ -79,7 +79,7 @@ class Board:
             for path in (place.parent, place):
                 if path.is_symlink():
                     raise OutputError(f"{path} is a link: nothing is written through it. Remove it.")
-            self.writers.append(SummaryWriter(str(place), purge_step=k))  # type: ignore[no-untyped-call]
+            self.writers.append(SummaryWriter(str(place), purge_step=k))
 
 
 def _scalars(row: dict[str, Any], i: int) -> Iterator[tuple[str, float]]:
