@@ -36,6 +36,7 @@ from referee.parts import Parts
 from referee.play import Result, Standing, drain
 from referee.plugins import Registry
 from referee.prompt import Prompt
+from referee.run import MAX_MAPS
 from referee.settings import Settings
 from referee.timeout import limited
 from referee.watch import Keeper, Watch
@@ -168,7 +169,7 @@ def write(
         console.print(f"To go on: {_resume(folder)}", soft_wrap=True)
     if keeper:
         keeper.finish(result)
-        description["run"]["frames"] = sorted(keeper.frames)
+        description["run"] |= {"frames": sorted(keeper.frames), "maps": list(result.maps)[:MAX_MAPS]}
     for seed, picture in zip(result.seeds, result.pictures, strict=True):
         record.write_picture(folder / f"picture-{seed}.png", picture, description, seed)
     if keeper:
@@ -180,7 +181,6 @@ def write(
 
             maps = {name: found.numpy() for name, found in result.maps.items()}
             record.write_strip(folder / "panel.png", charts.panel(result.history, result.pictures, maps))
-            description["run"]["maps"] = keeper.write_maps(result, maps)
     record.write_run(folder, description)
     page = folder / "report.html" if watch.report else None
     if page:

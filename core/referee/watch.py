@@ -17,8 +17,6 @@ from referee import board
 from referee.errors import OptionError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from rich.console import Console
 
     from referee.film import Frames
@@ -179,31 +177,19 @@ class Keeper:
         return {k: pictures for k, pictures in self.frames.items() if k in chosen}
 
     def write(self, result: Result) -> None:
-        """Write the films, and the animation if it is wanted."""
-        from referee.film import write_animation, write_film
+        """Write the films, the maps, and the animation if it is wanted."""
+        from referee.charts import heat
+        from referee.film import shrink, write_animation, write_film
+        from referee.run import MAX_MAPS
 
         ordered = sorted(self.frames)
         for i, seed in enumerate(result.seeds):
             write_film(self.folder / f"frames-{seed}.webp", [self.frames[k][i] for k in ordered])
+            if found := list(result.maps.values())[:MAX_MAPS]:
+                drawn = [shrink(heat(each[i].numpy()), self.pictures) for each in found]
+                write_film(self.folder / f"maps-{seed}.webp", drawn)
         if (kind := self.watch.animation) != "none":
             write_animation(self.folder / f"evolution.{kind}", self.frames, kind)
-
-    def write_maps(self, result: Result, maps: Mapping[str, npt.NDArray[np.float32]]) -> list[str]:
-        """Write where on each picture who pulled, in colours; gives the names, in the order of the files.
-
-        Args:
-            result: of the run.
-            maps: by name (n, H, W), not negative.
-        """
-        from referee.charts import heat
-        from referee.film import shrink, write_film
-        from referee.run import MAX_MAPS
-
-        names = list(maps)[:MAX_MAPS]
-        for i, seed in enumerate(result.seeds if names else ()):
-            drawn = [shrink(heat(maps[name][i]), self.pictures) for name in names]
-            write_film(self.folder / f"maps-{seed}.webp", drawn)
-        return names
 
 
 class _Stderr(logging.Handler):
