@@ -473,7 +473,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no prompt": (["generate", *TOYS], "Say what to draw"),
     "prompt of no run": (["generate", "--config", "toys.py.toml", *TOYS], "No such file"),
     "preview never": ([*RUN, "--preview-every", "0"], "--preview-every 0: say after how many steps"),
-    "animation": ([*RUN, "--animation", "avi"], "--animation avi: write webp, gif or none"),
+    "animation": ([*RUN, "--animation", "avi"], "--animation avi: write webp, gif, mp4 or none"),
     "json and quiet": ([*RUN, "--json", "-q"], "choose one"),
     "config picture": (["generate", "--config", "nothing.png", *TOYS], "nothing.png cannot be read"),
     "sample without prior": (["sample", "red", "--zoo", "none"], "No prior is named"),
