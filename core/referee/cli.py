@@ -21,11 +21,21 @@ from referee import convert, zoo_cli
 from referee.devices import KNOWN
 from referee.doctor import doctor
 from referee.errors import OptionError, PromptError, RefereeError, out_of_memory, short_of_memory
-from referee.flags import Block, Files, Json, JudgeOption, Keep, NoPlugins, Pick, open_registry
+from referee.flags import Block, Files, Json, JudgeOption, Keep, NoPlugins, Pick, names, open_registry
 from referee.plugin_commands import app as plugins
 from referee.report import report
 from referee.resume import resume
-from referee.watch import AnimationOption, CheckpointEvery, PreviewEvery, Quiet, Report, Verbose, Watch
+from referee.watch import (
+    AnimationOption,
+    CheckpointEvery,
+    PreviewEvery,
+    Quiet,
+    Report,
+    TensorBoard,
+    Timeout,
+    Verbose,
+    Watch,
+)
 from referee.watch import Json as JsonResult
 
 if TYPE_CHECKING:
@@ -36,8 +46,8 @@ app = typer.Typer(
     help="Pictures by model inversion: a latent is optimised until frozen referees agree that it matches the prompt.",
     epilog='Example: referee generate "a red circle and a blue striped square" --referee blip2 --referee clip\n\n'
     "Exit codes: 0 done; 1 failed on the way (what is kept is said), a bug, or `referee doctor` found a fault; "
-    "2 refused, and nothing was written; 130 stopped by Ctrl-C, 143 by SIGTERM: the best pictures so far were written, "
-    "and `referee resume` goes on.",
+    "2 refused, and nothing was written; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP: the best pictures so "
+    "far were written, and `referee resume` goes on.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -60,6 +70,7 @@ Referees = Annotated[
         "--referee",
         "-r",
         metavar="NAME[:key=value,...]",
+        autocompletion=names("referee"),
         help="A referee that plays; repeat for more. weight=, label=, from=, until=, views=, aug=, prompt=, negative=, "
         "margin=, every=, between= and region= fit all, the rest are its own options: see `referee plugins show NAME`. "
         "[dim]default: the preset's[/dim]",
@@ -67,13 +78,19 @@ Referees = Annotated[
 ]
 PriorOption = Annotated[
     str | None,
-    typer.Option("--prior", metavar="NAME[:key=value,...]", help="Keeps it real. [dim]default: the preset's[/dim]"),
+    typer.Option(
+        "--prior",
+        metavar="NAME[:key=value,...]",
+        autocompletion=names("prior"),
+        help="Keeps it real. [dim]default: the preset's[/dim]",
+    ),
 ]
 Augment = Annotated[
     str | None,
     typer.Option(
         "--aug",
         metavar="NAME[:key=value,...]|none",
+        autocompletion=names("augmentation"),
         help="Makes the views; with 'none' the plain image is scored. [dim]default: the preset's[/dim]",
     ),
 ]
@@ -82,12 +99,19 @@ Balance = Annotated[
     typer.Option(
         "--balancer",
         metavar="NAME[:key=value,...]",
+        autocompletion=names("balancer"),
         help="Makes one direction of several gradients; space=image balances on the image, which costs one decoder "
         "pass for all referees. [dim]default: the mean of unit gradients[/dim]",
     ),
 ]
 Zoo = Annotated[
-    str | None, typer.Option("--zoo", metavar="NAME|none", help="The set of checkpoints. [dim]default: pocket[/dim]")
+    str | None,
+    typer.Option(
+        "--zoo",
+        metavar="NAME|none",
+        autocompletion=names("zoo"),
+        help="The set of checkpoints. [dim]default: pocket[/dim]",
+    ),
 ]
 Preset = Annotated[
     str | None,
@@ -186,9 +210,11 @@ def generate(
     device: Device = None,
     dtype: Dtype = None,
     checkpoint_every: CheckpointEvery = None,
+    timeout: Timeout = None,
     preview_every: PreviewEvery = None,
     animation: AnimationOption = "none",
     report: Report = True,
+    tensorboard: TensorBoard = False,
     json_: JsonResult = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -202,7 +228,7 @@ def generate(
     referee generate "a green star above a black ring" -r blip2 -r clip:weight=0.5
     referee generate "a red ring and a blue star" -n 4 --judge pocket-judge --pick[/dim]
     """
-    watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every)
+    watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every, timeout, tensorboard)
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
@@ -233,7 +259,10 @@ def sample(
     no_plugins: NoPlugins = False,
     plugin: Files = None,
 ) -> None:
-    """The prior alone, by plain sampling: the baseline to hold a run against."""
+    """The prior alone, by plain sampling: the baseline to hold a run against.
+
+    [dim]referee sample "a red circle" -n 4[/dim]
+    """
     watch = Watch(json_, quiet, verbose)
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(
@@ -256,7 +285,10 @@ def score(
     no_plugins: NoPlugins = False,
     plugin: Files = None,
 ) -> None:
-    """Judge a picture: each referee's loss, without augmentation; lower is better."""
+    """Judge a picture: each referee's loss, without augmentation; lower is better.
+
+    [dim]referee score picture.png "a red circle" -r clip[/dim]
+    """
     registry = open_registry(block, no_plugins, plugin)
     settings = _settings(registry, config, zoo, None, None, referee=referee, device=device)
     settings = settings.model_copy(update={"prior": None, "augmentation": None, "judge": None, "init": None})
@@ -405,7 +437,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app()
+        app(prog_name="referee")  # however it was called: Tab asks by this name
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
         sys.exit(2)

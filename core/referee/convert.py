@@ -45,7 +45,13 @@ class Converters(TyperGroup):
         return _command(_registry(ctx).find("converter", cmd_name), cmd_name)
 
 
-app = typer.Typer(cls=Converters, no_args_is_help=True, rich_markup_mode="rich", subcommand_metavar="NAME ...")
+app = typer.Typer(
+    cls=Converters,
+    epilog="Example: referee convert blip2 --lavis blip2_pretrained.pth --out blip2",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    subcommand_metavar="NAME ...",
+)
 
 
 @app.callback()

@@ -10,10 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from referee.inversion import Step
-from referee.preview import half_blocks
+from referee.preview import Preview
 
 BARS = " ▁▂▃▄▅▆▇█"
 
@@ -61,8 +60,11 @@ class Display:
             auto_refresh=False,
         )
         self.task = self.bar.add_task("steps", total=steps)
-        self.live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
-        self.picture, self.drawn = Text(), 0.0
+        alive = console.is_terminal and not console.is_dumb_terminal and not console.quiet
+        self.live = Live(console=console, refresh_per_second=8, transient=True) if alive else None
+        self.preview = Preview(console) if alive and self._has_colours() else None
+        self.picture: RenderableType = ""
+        self.drawn = 0.0
 
     def __enter__(self) -> Display:
         if self.live:
@@ -74,6 +76,8 @@ class Display:
     ) -> None:
         if self.live:
             self.live.stop()
+        if self.preview:
+            self.preview.close()
 
     def show(self, step: Step) -> None:
         """Take in one step."""
@@ -87,12 +91,15 @@ class Display:
         elif step.k == 0 or 10 * (step.k + 1) // self.steps > 10 * step.k // self.steps:  # at each tenth
             self.console.print(self._line(step), highlight=False, soft_wrap=True)
 
+    def _has_colours(self) -> bool:
+        return not self.console.no_color and self.console.color_system is not None and self.console.width >= 80
+
     def _beside(self, table: RenderableType, step: Step) -> RenderableType:
         """The table with the first picture on its left, redrawn a few times a second; without colours it is none."""
-        if self.console.no_color or self.console.color_system is None or self.console.width < 80:
+        if self.preview is None:
             return table
         if (now := time.monotonic()) - self.drawn > 0.25:
-            self.picture, self.drawn = half_blocks(step.image[0]), now
+            self.picture, self.drawn = self.preview.show(step.image[0]), now
         both = Table.grid(padding=(0, 3))
         both.add_row(self.picture, table)
         return both

@@ -41,6 +41,8 @@ def doctor(
     """Look this installation over: versions, devices, plug-ins, zoos, disk and memory, and a small run.
 
     Ends with 1 if something is broken.
+
+    [dim]referee doctor[/dim]
     """
     findings = []
     for found in examine(plugin or []):

@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 
 from referee.record import write_whole
 
-Animation = Literal["webp", "gif", "none"]
 Frames = Mapping[int, Sequence[Image.Image]]
 """The pictures, one per seed, by how many steps they had taken."""
 
@@ -24,6 +22,8 @@ MOMENTS = 25
 """Frames of a film, with the last step; every third is in evolution.png."""
 SIDE, SIDE_OF_MANY, MANY = 512, 256, 8
 """Longer side of a frame at most, in pixels; in batches of more than so many. A film stays below WebP's 16383."""
+FRAME_MS, REST_MS, RATE = 120, 1600, 25
+"""How long an animation shows a frame, and the last one, in milliseconds; pictures per second of a film as MP4."""
 LOSSLESS = 128
 """Pixels: smaller pictures are kept exactly, as every one of their pixels is seen."""
 
@@ -79,15 +79,33 @@ def write_grid(path: Path, pictures: Sequence[Image.Image]) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def write_animation(path: Path, frames: Frames, kind: Literal["webp", "gif"]) -> None:
-    """Write all pictures' way as an animation that plays for ever and rests on the last frame."""
+def write_animation(path: Path, frames: Frames, kind: str) -> None:
+    """Write all pictures' way as an animation, webp, gif or mp4, that rests on the last frame; the first two loop."""
     sheets = [grid(pictures) for _, pictures in sorted(frames.items())]
     if max(sheets[0].size) < 256:  # small pictures are for looking at, too
         sheets = [sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST) for sheet in sheets]
+    if kind == "mp4":
+        write_whole(path, film_mp4(sheets))
+        return
     buffer = BytesIO()
     options = {"quality": 85} if kind == "webp" else {"optimize": False}
-    sheets[0].save(
-        buffer, kind, save_all=True, append_images=sheets[1:], loop=0, duration=[120] * (len(sheets) - 1) + [1600],
-        **options,
-    )  # fmt: skip
+    shown = [FRAME_MS] * (len(sheets) - 1) + [REST_MS]
+    sheets[0].save(buffer, kind, save_all=True, append_images=sheets[1:], loop=0, duration=shown, **options)
     write_whole(path, buffer.getvalue())
+
+
+def film_mp4(sheets: Sequence[Image.Image]) -> bytes:
+    """Pictures of one size as H.264, as every browser plays it; needs PyAV, which the extra ``mp4`` brings."""
+    import av
+
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="mp4") as film:
+        stream = film.add_stream("libx264", rate=RATE, options={"crf": "16", "tune": "animation"})
+        stream.pix_fmt = "yuv420p"
+        stream.width, stream.height = (side + side % 2 for side in sheets[0].size)  # H.264 has even sides
+        for i, sheet in enumerate(sheets):
+            picture = sheet.resize((stream.width, stream.height))
+            for _ in range((REST_MS if i == len(sheets) - 1 else FRAME_MS) * RATE // 1000):
+                film.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        film.mux(stream.encode(None))
+    return buffer.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 from referee.errors import OptionError, nearest
 
 if TYPE_CHECKING:
-    from referee.plugins import Registry
+    from referee.plugins import Kind, Registry
 
 Block = Annotated[
     list[str] | None, typer.Option("-p", metavar="no:NAME", help="Leave a plug-in unloaded; repeat for more.")
@@ -38,6 +39,19 @@ Keep = Annotated[
 ]
 Pick = Annotated[bool, typer.Option("--pick", help="With -n: the judge says which picture is best.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def names(kind: Kind) -> Callable[[str], list[tuple[str, str]]]:
+    """For the shell's Tab: the parts of a kind, or the zoos, that begin as typed, each with its summary."""
+
+    def found(incomplete: str) -> list[tuple[str, str]]:
+        from referee.plugins import discover
+
+        registry = discover()
+        known = [name for name in registry.names(kind) if name.startswith(incomplete)]
+        return [(name, registry.summary(kind, name)) for name in known]
+
+    return found
 
 
 def open_registry(block: list[str] | None, no_plugins: bool, files: list[Path] | None) -> Registry:

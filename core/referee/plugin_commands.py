@@ -34,6 +34,7 @@ REQUIREMENT = re.compile(
 
 app = typer.Typer(
     help="List the plug-ins, what they offer, and why one is missing; more with the commands below.",
+    epilog="Example: referee plugins --json",
     rich_markup_mode="rich",
 )
 app.command()(doctor)
@@ -108,7 +109,10 @@ def _named(registry: Registry, name: str) -> Iterator[tuple[Plugin, list[tuple[K
 def show(
     name: Name, json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None
 ) -> None:
-    """All about a part: whose it is, and its options with types, defaults and meaning."""
+    """All about a part: whose it is, and its options with types, defaults and meaning.
+
+    [dim]referee plugins show clip[/dim]
+    """
     found = list(_named(open_registry(block, no_plugins, plugin), name))
     if json_:
         rows = [

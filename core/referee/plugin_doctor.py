@@ -27,6 +27,8 @@ def doctor(json_: Json = False, block: Block = None, no_plugins: NoPlugins = Fal
     """Look each plug-in over: does it load, is all there that it needs, does it start fast, are its options sound?
 
     Ends with 1 if something is broken. What a part computes is looked at by `referee plugins check NAME`.
+
+    [dim]referee plugins doctor[/dim]
     """
     findings = []
     for found in examine(open_registry(block, no_plugins, plugin)):

@@ -6,7 +6,10 @@
       metrics.jsonl        a line per step
       evolution.png        each picture at a few steps, first to last
       panel.png            losses, agreement, and where on the picture each referee and the prior pulled
-      frames-SEED.webp     a picture's film, see `referee.film`; evolution.webp or .gif, preview-STEP.png if asked for
+      maps-SEED.webp       the same maps one below the other, in the order that run.toml names them in
+      frames-SEED.webp     a picture's film, see `referee.film`; if asked for: preview-STEP.png,
+                           evolution.webp, .gif or .mp4
+      tensorboard/         if asked for, see `referee.board`
       report.html          all of it on one page, see `referee.report`
       checkpoint*          until it is finished: where it stands, see `referee.checkpoint`
 
@@ -15,6 +18,7 @@ Files are written whole: to a temporary name, then renamed. `referee.run` reads 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -40,9 +44,11 @@ from referee.settings import NO_ZOO, Part, Settings
 
 LOG = logging.getLogger("referee")
 WRITTEN = (
-    "run.toml", "picture-*.png", "metrics.jsonl", "evolution.*", "panel.png", "frames-*.webp", "preview-*.png",
-    "report.html", "checkpoint*",
+    "run.toml", "picture-*.png", "metrics.jsonl", "evolution.*", "panel.png", "frames-*.webp", "maps-*.webp",
+    "preview-*.png", "report.html", "checkpoint*", "tensorboard",
 )  # fmt: skip
+MOST = 64
+"""Files of weights of one option that are summed up."""
 LIBRARIES = (
     "vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia", "numpy", "pillow", "safetensors",
 )  # fmt: skip
@@ -154,17 +160,42 @@ def origins(settings: Settings, registry: Registry) -> list[dict[str, str]]:
 
 
 def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
-    """sha256 of the weights by file, as far as the zoo knows them: not of what an option of the person's points to."""
+    """sha256 of the weights by file: of the zoo's as published, of those in folders of the person's own as they are."""
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo in registry.names("zoo") else None
-    if zoo is None:
-        return {}
     parts = [(part.name.rpartition(":")[2], part.options) for _, part in _played(settings)]
-    return {
+    own = {
+        f"{name} {option} {path.relative_to(value) if path != Path(value) else path.name}": _sha256(path)
+        for name, options in parts
+        for option, value in options.items()
+        for path in _weights(value)
+    }
+    if zoo is None:
+        return own
+    return own | {
         file.name: file.sha256
         for checkpoint in zoos.needed(zoo.checkpoints(), parts)
         for file in checkpoint.files
         if file.sha256 and file.name.endswith(".safetensors")
     }
+
+
+def _weights(value: object) -> list[Path]:
+    """The safetensors files that an option points to, itself or as their folder."""
+    if not isinstance(value, str):
+        return []
+    path = Path(value)
+    with suppress(OSError, ValueError):  # text that is no name of a file
+        found = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*/*.safetensors")])
+        return [each for each in found if each.suffix == ".safetensors"][:MOST]
+    return []
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:  # the part that reads it will say so
+        return ""
 
 
 def hardware(device: str) -> str:

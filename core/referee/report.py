@@ -27,6 +27,8 @@ from referee.run import MAX_FILM, MAX_TOML, Row, Run, open_run, read_plain
 MARK = b'<meta name="generator" content="referee">'
 NAME = "report.html"
 MAX_FILM_BYTES = 1 << 25
+MOST = 4
+"""Pictures whose maps are shown."""
 RULES = ("steps", "tail", "update", "lr", "referee_weight", "prior_weight", "noise", "ema_decay", "views")
 
 
@@ -151,6 +153,11 @@ def _view(run: Run) -> dict[str, Any]:
         "referees": [{"name": name, **_ends(run.metrics, name)} for name in _names(run.metrics)],
         "charts": charts,
         "norms": norms,
+        "maps": [
+            {"name": name, "seed": seed, "source": _uri(encode(found)), "small": max(found.size) <= LOSSLESS}
+            for seed in list(run.pictures)[:MOST]
+            for name, found in run.maps(seed).items()
+        ],
         "command": f"referee {run.about.command} --config {shlex.quote(str(run.folder / 'run.toml'))}",
         "settings": list(_settings(run)),
         "made_with": list(_made_with(run)),

@@ -17,7 +17,17 @@ import typer
 
 from referee.errors import RunError
 from referee.flags import Block, Files, NoPlugins, open_registry
-from referee.watch import AnimationOption, CheckpointEvery, PreviewEvery, Quiet, Report, Verbose, Watch
+from referee.watch import (
+    AnimationOption,
+    CheckpointEvery,
+    PreviewEvery,
+    Quiet,
+    Report,
+    TensorBoard,
+    Timeout,
+    Verbose,
+    Watch,
+)
 from referee.watch import Json as JsonResult
 
 if TYPE_CHECKING:
@@ -39,9 +49,11 @@ def resume(
         str | None, typer.Option("--device", help="A torch device. [dim]default: as it was[/dim]")
     ] = None,
     checkpoint_every: CheckpointEvery = None,
+    timeout: Timeout = None,
     preview_every: PreviewEvery = None,
     animation: AnimationOption = "none",
     report: Report = True,
+    tensorboard: TensorBoard = False,
     json_: JsonResult = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -53,7 +65,7 @@ def resume(
 
     [dim]referee resume runs/a-red-circle-0[/dim]
     """
-    watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every)
+    watch = Watch(json_, quiet, verbose, preview_every, animation, report, checkpoint_every, timeout, tensorboard)
     registry = open_registry(block, no_plugins, plugin)
     from referee.run import open_run
 

@@ -28,6 +28,7 @@ MAX_PICTURE = 1 << 28
 """Bytes."""
 MAX_ROWS = 100_000
 MAX_FILM = 16383
+MAX_MAPS = 16
 """Pixels: the longest side that WebP has."""
 
 Text = Annotated[str, Field(max_length=1000)]
@@ -76,6 +77,7 @@ class About(BaseModel):
     weights: Table = Field(default_factory=dict, description="sha256 by file, where the zoo knows it")
     frames: tuple[int, ...] = Field((), max_length=100, description="steps taken at each frame of a film")
     judge: Judged | None = Field(None, description="what came of the judge, if there was one")
+    maps: tuple[Text, ...] = Field((), max_length=MAX_MAPS, description="who pulled, at each map of a picture")
 
 
 class Row(BaseModel):
@@ -148,7 +150,18 @@ class Run:
         Raises:
             RunError: the film is broken.
         """
-        path, count = self.folder / f"frames-{seed}.webp", len(self.about.frames)
+        return self._stacked(f"frames-{seed}.webp", len(self.about.frames))
+
+    def maps(self, seed: int) -> dict[str, Image.Image]:
+        """Where on one picture each referee and the prior pulled, from black to white; empty if it was not kept.
+
+        Raises:
+            RunError: the file is broken.
+        """
+        return dict(zip(self.about.maps, self._stacked(f"maps-{seed}.webp", len(self.about.maps)), strict=False))
+
+    def _stacked(self, name: str, count: int) -> list[Image.Image]:
+        path = self.folder / name
         if not count or not _plain(path):
             return []
         film = open_picture(path, "WEBP", MAX_FILM)

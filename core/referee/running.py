@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from referee import record
+from referee.board import Board
 from referee.checkpoint import METRICS, Checkpoint, Checkpoints, clear, fingerprint, locked, tidy
 from referee.crash import blame
 from referee.crash import report as say_crash
@@ -33,10 +34,12 @@ from referee.errors import OutputError, PluginError, RefereeError, out_of_memory
 from referee.inversion import Step
 from referee.judging import Judgement
 from referee.parts import Parts
-from referee.play import Result, drain
+from referee.play import Result, Standing, drain
 from referee.plugins import Registry
 from referee.prompt import Prompt
+from referee.run import MAX_MAPS
 from referee.settings import Settings
+from referee.timeout import limited
 from referee.watch import Keeper, Watch
 
 if TYPE_CHECKING:
@@ -127,16 +130,26 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
 def _drain(
     job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]], keeper: Keeper, checkpoints: Checkpoints
 ) -> Result:
-    with Display(job.parts.rules.steps, job.console) as display:
+    boarded = closing(Board(job.folder, job.settings.seeds, frozenset(keeper.kept))) if job.watch.tensorboard else None
+    with (
+        Display(job.parts.rules.steps, job.console) as display,
+        limited(job.watch.timeout) as again,
+        boarded or nullcontext() as board,
+    ):
 
         def on_step(step: Step) -> None:
             display.show(step)
             job.registry.hook.referee_step(step=step)
             keeper.keep(step)
+            if board:
+                board.show(step)
+
+        def keep(standing: Standing, rows: Sequence[Mapping[str, Any]]) -> None:
+            checkpoints.keep(standing, rows)
+            again()
 
         return drain(
-            job.prompt, job.parts, job.settings.seeds, on_step, standing=found.standing, history=history,
-            keep=checkpoints.keep,
+            job.prompt, job.parts, job.settings.seeds, on_step, standing=found.standing, history=history, keep=keep,
         )  # fmt: skip
 
 
@@ -157,7 +170,7 @@ def write(
         console.print(f"To go on: {_resume(folder)}", soft_wrap=True)
     if keeper:
         keeper.finish(result)
-        description["run"]["frames"] = sorted(keeper.frames)
+        description["run"] |= {"frames": sorted(keeper.frames), "maps": list(result.maps)[:MAX_MAPS]}
     for seed, picture in zip(result.seeds, result.pictures, strict=True):
         record.write_picture(folder / f"picture-{seed}.png", picture, description, seed)
     if keeper:

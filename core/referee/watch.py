@@ -7,11 +7,13 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from referee import board
 from referee.errors import OptionError
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from referee.play import Result
 
 LOG = logging.getLogger("referee")
+MAX_TIMEOUT = 31 * 24 * 3600.0
+"""Seconds."""
 
 Json = Annotated[bool, typer.Option("--json", help="The result as one line of JSON; progress goes to stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the pictures' paths alone.")]
@@ -38,8 +42,20 @@ CheckpointEvery = Annotated[
         "[dim]default: every 30 seconds[/dim]",
     ),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="A step may take so long, whoever hangs; then the run ends, and can be gone on with. "
+        "[dim]default: no end[/dim]",
+    ),
+]
 AnimationOption = Annotated[
-    str, typer.Option("--animation", metavar="webp|gif|none", help="Write the pictures' way as an animation.")
+    str, typer.Option("--animation", metavar="webp|gif|mp4|none", help="Write the pictures' way as an animation.")
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write losses, gradients and pictures for TensorBoard, too.")
 ]
 Report = Annotated[bool, typer.Option("--report/--no-report", help="Write report.html, the run on one page.")]
 
@@ -59,14 +75,22 @@ class Watch:
     animation: str = "none"
     report: bool = False
     checkpoint_every: int | None = None
+    timeout: float | None = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.preview_every is not None and self.preview_every < 1:
             raise OptionError(f"--preview-every {self.preview_every}: say after how many steps, at least 1.")
         if self.checkpoint_every is not None and self.checkpoint_every < 0:
             raise OptionError(f"--checkpoint-every {self.checkpoint_every}: say after how many steps; 0 for none.")
-        if self.animation not in ("webp", "gif", "none"):
-            raise OptionError(f"--animation {self.animation}: write webp, gif or none.")
+        if self.timeout is not None and not 0 < self.timeout < MAX_TIMEOUT:
+            raise OptionError(f"--timeout {self.timeout:g}: say how many seconds, more than 0 and at most a month.")
+        if self.animation not in ("webp", "gif", "mp4", "none"):
+            raise OptionError(f"--animation {self.animation}: write webp, gif, mp4 or none.")
+        if self.animation == "mp4" and find_spec("av") is None:
+            raise OptionError("--animation mp4: PyAV is not installed. Try: pip install 'vlm-referee[mp4]'")
+        if self.tensorboard:
+            board.require()
         if self.json and self.quiet:
             raise OptionError("--json and --quiet both say what is printed: choose one.")
 
@@ -178,19 +202,19 @@ class Keeper:
         return {k: pictures for k, pictures in self.frames.items() if k in chosen}
 
     def write(self, result: Result) -> None:
-        """Write the films, and the animation if it is wanted."""
-        from referee.film import write_animation, write_film
+        """Write the films, the maps, and the animation if it is wanted."""
+        from referee.charts import heat
+        from referee.film import shrink, write_animation, write_film
+        from referee.run import MAX_MAPS
 
         ordered = sorted(self.frames)
         for i, seed in enumerate(result.seeds):
             write_film(self.folder / f"frames-{seed}.webp", [self.frames[k][i] for k in ordered])
-        kind: Literal["webp", "gif"] | None = _kind(self.watch.animation)
-        if kind:
+            if found := list(result.maps.values())[:MAX_MAPS]:
+                drawn = [shrink(heat(each[i].numpy()), self.pictures) for each in found]
+                write_film(self.folder / f"maps-{seed}.webp", drawn)
+        if (kind := self.watch.animation) != "none":
             write_animation(self.folder / f"evolution.{kind}", self.frames, kind)
-
-
-def _kind(animation: str) -> Literal["webp", "gif"] | None:
-    return "webp" if animation == "webp" else "gif" if animation == "gif" else None
 
 
 class _Stderr(logging.Handler):

@@ -11,17 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from referee.errors import OptionError, WeightsError, nearest
-from referee.flags import Block, Files, Json, NoPlugins, open_registry
+from referee.flags import Block, Files, Json, NoPlugins, names, open_registry
 
 if TYPE_CHECKING:
     from referee.hooks import Checkpoint, ZooSpec
     from referee.plugins import Registry
 
 app = typer.Typer(
-    help="The zoos, sets of checkpoints: what is in them, what is here, how to get it.", no_args_is_help=True
+    help="The zoos, sets of checkpoints: what is in them, what is here, how to get it.",
+    epilog="Example: referee zoo get sd15",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
 )
 
-Name = Annotated[str, typer.Argument(metavar="ZOO", help="As listed by `referee zoo list`.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="ZOO", autocompletion=names("zoo"), help="As listed by `referee zoo list`.", show_default=False
+    ),
+]
 Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CHECKPOINT]...", help="Some of it; by default all but the optional.", show_default=False),
@@ -30,7 +38,10 @@ Names = Annotated[
 
 @app.command("list")
 def list_(json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None) -> None:
-    """All zoos, and whether their files are here."""
+    """All zoos, and whether their files are here.
+
+    [dim]referee zoo list[/dim]
+    """
     registry = open_registry(block, no_plugins, plugin)
     rows = [_outline(registry.find("zoo", name)) for name in registry.names("zoo")]
     if json_:
@@ -46,7 +57,10 @@ def list_(json_: Json = False, block: Block = None, no_plugins: NoPlugins = Fals
 def show(
     name: Name, json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None
 ) -> None:
-    """What a zoo holds: checkpoints, where they are published, sizes, licences, what is here."""
+    """What a zoo holds: checkpoints, where they are published, sizes, licences, what is here.
+
+    [dim]referee zoo show sd15[/dim]
+    """
     spec = _find(open_registry(block, no_plugins, plugin), name)
     shelf = spec.checkpoints()
     if json_:
@@ -111,7 +125,10 @@ def check(
     name: Name, checkpoints: Names = None, json_: Json = False, block: Block = None, no_plugins: NoPlugins = False,
     plugin: Files = None,
 ) -> None:  # fmt: skip
-    """Read every file of a zoo and compare it with what was published: size and sha256."""
+    """Read every file of a zoo and compare it with what was published: size and sha256.
+
+    [dim]referee zoo check pocket[/dim]
+    """
     from rich.console import Console
 
     from referee.zoos import verify

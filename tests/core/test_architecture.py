@@ -20,7 +20,7 @@ MODULES = sorted(".".join(path.relative_to(CORE).with_suffix("").parts) for path
 PLUGINS = sorted(path.parent.name for path in CORE.parents[1].glob("plugins/*/*/__init__.py"))
 ALLOWED = {
     "torch", "pluggy", "pydantic", "rich", "typer", "PIL", "jaxtyping", "numpy", "tomli_w", "platformdirs", "jinja2",
-    "markupsafe", "filelock", "safetensors", "packaging",
+    "markupsafe", "filelock", "safetensors", "packaging", "av", "textual_image",
 }  # fmt: skip
 PUBLIC = [
     "Judge", "Parts", "Prompt", "RefereeError", "Result", "Rules", "Run", "Schedule", "Seat", "Spec", "Step", "ZooSpec",

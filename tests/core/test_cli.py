@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import signal
@@ -144,7 +145,7 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
     out = desk.folder / "out"
     assert {path.name for path in out.iterdir()} == {
         "picture-3.png", "picture-4.png", "run.toml", "metrics.jsonl", "evolution.png", "panel.png", "frames-3.webp",
-        "frames-4.webp", "report.html",
+        "frames-4.webp", "maps-3.webp", "maps-4.webp", "report.html",
     }  # fmt: skip
     assert "out/picture-3.png" in answer.out
     assert "step   12/12" in answer.out
@@ -323,6 +324,78 @@ def test_previews_and_animations(desk: Desk) -> None:
     assert film[-1].tobytes() == open_run(out).picture(2).tobytes()
 
 
+def test_an_animation_as_mp4(desk: Desk) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'vlm-referee[mp4]'")
+    import av
+
+    assert desk(*RUN, "-n", "3", "--out", "out", "--animation", "mp4", "-q").code == 0
+    film = open_run(desk.folder / "out").film(0)
+    with av.open(str(desk.folder / "out" / "evolution.mp4")) as moving:
+        (stream,) = moving.streams.video
+        shown = [frame.to_image() for frame in moving.decode(stream)]
+    assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+    assert {picture.size for picture in shown} == {(4 * 34, 4 * 34)}
+    assert len(shown) == 12 * 3 + 40  # each frame for 0.12 seconds, the last for 1.6, at 25 a second
+    for at, frame in ((0, film[0]), (17, film[5]), (-1, film[-1])):
+        found, meant = np.asarray(shown[at].crop((16, 16, 48, 48))), np.asarray(frame.crop((4, 4, 12, 12)))
+        assert abs(found.mean((0, 1)) - meant.mean((0, 1))).max() < 8
+
+
+def test_tensorboard_has_every_step(desk: Desk) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed: pip install 'vlm-referee[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (desk.folder / "stop").touch()  # after step 5
+    assert desk(*RUN, "-n", "2", "--out", "out", "--tensorboard", "-q").code == 130
+    (desk.folder / "stop").unlink()
+    assert desk("resume", "out", "--tensorboard", "-q").code == 0
+    rows = open_run(desk.folder / "out").metrics
+    for i in (0, 1):
+        board = EventAccumulator(str(desk.folder / "out" / "tensorboard" / f"seed-{i}"), {"images": 0}).Reload()
+        assert set(board.Tags()["scalars"]) == {
+            "loss/toy",
+            "gradient/toy",
+            "gradient/prior",
+            "agreement",
+            "cosine/toy/prior",
+        }
+        losses = {row.step: row.losses["toy"][i] for row in rows if row.losses}
+        assert {event.step: event.value for event in board.Scalars("loss/toy")} == pytest.approx(losses)
+        assert [event.step for event in board.Images("picture")] == [*range(12)]
+        assert (board.Images("picture")[0].width, board.Images("picture")[0].height) == (16, 16)
+
+
+def test_tensorboard_writes_through_no_link(desk: Desk) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed: pip install 'vlm-referee[tensorboard]'")
+    (desk.folder / "stop").touch()
+    assert desk(*RUN, "--out", "out", "-q").code == 130
+    (desk.folder / "stop").unlink()
+    (desk.folder / "mine").mkdir()
+    (desk.folder / "out" / "tensorboard").symlink_to(desk.folder / "mine")
+    answer = desk("resume", "out", "--tensorboard", "-q")
+    assert (answer.code, list((desk.folder / "mine").iterdir())) == (1, [])
+    assert "out/tensorboard is a link: nothing is written through it" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "library", "said"),
+    [
+        (["--tensorboard"], "tensorboard", "vlm-referee[tensorboard]"),
+        (["--animation", "mp4"], "av", "vlm-referee[mp4]"),
+    ],
+)
+def test_what_an_extra_brings_is_refused_without_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, words: list[str], library: str, said: str
+) -> None:
+    found = importlib.util.find_spec
+    hidden = lambda name, package=None: None if name == library else found(name, package)  # noqa: E731
+    for module in ("referee.board", "referee.watch"):
+        monkeypatch.setattr(f"{module}.find_spec", hidden)
+    answer = desk(*RUN, *words)
+    assert (answer.code, answer.out, desk.files()) == (2, "", desk.before)
+    assert f"is not installed. Try: pip install '{said}'" in answer.err
+
+
 def test_reports_of_runs(desk: Desk) -> None:
     for name in ("one", "two"):
         assert desk(*RUN, "--out", name, "--no-report").code == 0
@@ -482,7 +555,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "no prompt": (["generate", *TOYS], "Say what to draw"),
     "prompt of no run": (["generate", "--config", "toys.py.toml", *TOYS], "No such file"),
     "preview never": ([*RUN, "--preview-every", "0"], "--preview-every 0: say after how many steps"),
-    "animation": ([*RUN, "--animation", "mp4"], "--animation mp4: write webp, gif or none"),
+    "animation": ([*RUN, "--animation", "avi"], "--animation avi: write webp, gif, mp4 or none"),
     "json and quiet": ([*RUN, "--json", "-q"], "choose one"),
     "config picture": (["generate", "--config", "nothing.png", *TOYS], "nothing.png cannot be read"),
     "sample without prior": (["sample", "red", "--zoo", "none"], "No prior is named"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -17,6 +18,7 @@ from referee.plugins import Registry
 from referee.record import (
     choose_folder,
     describe,
+    hashes,
     slug,
     strip,
     write_metrics,
@@ -194,3 +196,22 @@ def test_the_strip_shows_each_picture_at_its_place(tmp_path: Path) -> None:
     write_strip(tmp_path / "evolution.png", sheet)
     with Image.open(tmp_path / "evolution.png") as read:
         assert read.size == sheet.size
+
+
+def test_weights_in_a_folder_of_ones_own_are_summed_up(tmp_path: Path) -> None:
+    """Those directly in it and one folder down, as diffusers lays them; a single file; nothing else, and no more."""
+    (tmp_path / "unet").mkdir()
+    for name in ("a.safetensors", "unet/a.safetensors", "config.json"):
+        (tmp_path / name).write_bytes(name.encode())
+    options = {"model": str(tmp_path), "head": str(tmp_path / "a.safetensors"), "word": "red", "none": "a\0b", "k": 3}
+    prior = {"name": "there:toy", "options": options}
+
+    def found() -> dict[str, str]:
+        return hashes(Settings(zoo=None, prior=prior), Registry())
+
+    one, other = (hashlib.sha256(name.encode()).hexdigest() for name in ("a.safetensors", "unet/a.safetensors"))
+    assert found() == {
+        "toy model a.safetensors": one, "toy model unet/a.safetensors": other, "toy head a.safetensors": one,
+    }  # fmt: skip
+    (tmp_path / "unet" / "a.safetensors").write_bytes(b"another")
+    assert found()["toy model unet/a.safetensors"] != other

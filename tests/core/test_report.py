@@ -36,7 +36,7 @@ def write(folder: Path, prompt: str = "a red circle and a blue square", seeds: t
     referees = ({"name": "toy", "label": "first"}, {"name": "toy", "label": "<b>second</b>"})
     settings = Settings(zoo=None, seeds=seeds, rules={"steps": 20, "tail": 2}, referees=referees)
     description = describe(prompt, settings, Registry(), device="cpu")
-    description["run"]["frames"] = FRAMES
+    description["run"] |= {"frames": FRAMES, "maps": ["first", "<b>second</b>", "prior"]}
     write_run(folder, description)
     names = [part.title for part in settings.referees]
     write_metrics(
@@ -53,6 +53,7 @@ def write(folder: Path, prompt: str = "a red circle and a blue square", seeds: t
     for seed in seeds:
         frames = [Image.new("RGB", (64, 64), (80 + 8 * k, 60, 60)) for k in FRAMES]
         write_film(folder / f"frames-{seed}.webp", frames)
+        write_film(folder / f"maps-{seed}.webp", [Image.new("RGB", (64, 64), (c, c, c)) for c in (30, 90, 250)])
         write_picture(folder / f"picture-{seed}.png", frames[-1], description, seed)
     return folder
 
@@ -81,6 +82,8 @@ def test_a_page_shows_the_run(tmp_path: Path) -> None:
     assert [tag for tag, _ in found.tags].count("svg") == 2 + 1 + 3 + 1  # losses, agreement, gradients, their cosine
     assert sum("film" in (attributes.get("class") or "") for _, attributes in found.tags) == 2
     assert (tmp_path / "my run" / "run.toml").read_text() in found.text
+    shown = [a["alt"] for tag, a in found.tags if tag == "img" and (a.get("alt") or "").startswith("where ")]
+    assert shown == [f"where {n} pulled, seed {s}" for s in (3, 4) for n in ("first", "<b>second</b>", "prior")]
 
 
 def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -200,6 +203,14 @@ def test_a_real_browser_lays_it_out(browser: Any, width: int, prompt: str, tmp_p
     assert shot.getpixel(middle) == pytest.approx((240, 60, 60), abs=4)
     curve = browser.ask("(b => [b.width, b.height])(document.querySelector('.mean').getBoundingClientRect())")
     assert min(curve) > 50
+    browser.ask("document.querySelectorAll('.maps img')[2].scrollIntoView({block: 'center', behavior: 'instant'})")
+    box = browser.ask(
+        "(b => [b.x, b.y, b.width, b.height])(document.querySelectorAll('.maps img')[2].getBoundingClientRect())"
+    )
+    assert box[2] == pytest.approx(box[3], abs=1)
+    spot = (round(box[0] + box[2] / 2), round(box[1] + box[3] / 2))
+    assert browser.picture().getpixel(spot) == pytest.approx((250, 250, 250), abs=4)
+    browser.ask("scrollTo({top: 0, behavior: 'instant'})")
 
     browser.ask("(r => { r.value = 1; r.dispatchEvent(new Event('input')); })(document.querySelector('.scrub input'))")
     assert browser.ask("document.querySelector('.scrub output').textContent") == "step 8"
@@ -217,3 +228,13 @@ def test_many_runs_and_many_pictures_are_laid_out(browser: Any, width: int, tmp_
     assert browser.ask("document.documentElement.scrollWidth") <= width
     assert browser.ask("document.querySelectorAll('.card').length") == 3
     assert not browser.complaints()
+
+
+def test_broken_maps_are_told_and_many_pictures_show_those_of_the_first(tmp_path: Path) -> None:
+    run = open_run(write(tmp_path / "a", seeds=tuple(range(6))))
+    assert page([run]).count('alt="where first pulled') == 4
+    (write(tmp_path / "b") / "maps-0.webp").write_bytes((tmp_path / "b" / "frames-0.webp").read_bytes())
+    with pytest.raises(RunError, match=r"maps-0\.webp is 256 pixels high: not 3 frames"):
+        page([open_run(tmp_path / "b")])
+    (tmp_path / "b" / "maps-0.webp").unlink()
+    assert "where first pulled" not in page([open_run(tmp_path / "b")])

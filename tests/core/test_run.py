@@ -41,13 +41,14 @@ HISTORY = [
 def write(folder: Path, prompt: str = "red", seeds: tuple[int, ...] = (3, 4)) -> Path:
     """A run as the command writes it."""
     description = describe(prompt, Settings(zoo=None, seeds=seeds, rules={"steps": 20}), Registry(), device="cpu")
-    description["run"]["frames"] = FRAMES
+    description["run"] |= {"frames": FRAMES, "maps": ["a", "prior"]}
     write_run(folder, description)
     write_metrics(folder, HISTORY)
     for seed in seeds:
         frames = [Image.new("RGB", (8, 6), (seed, 20 * i, 0)) for i in range(len(FRAMES))]
         write_picture(folder / f"picture-{seed}.png", frames[-1], description, seed)
         write_film(folder / f"frames-{seed}.webp", frames)
+        write_film(folder / f"maps-{seed}.webp", frames[:2])
     return folder
 
 
@@ -69,6 +70,10 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     run = open_run(write(tmp_path))
     assert (run.prompt, run.seeds, run.complete) == (Prompt("red"), (3, 4), True)
     assert run.settings == Settings(zoo=None, seeds=(3, 4), rules={"steps": 20})
+    assert {name: found.getpixel((0, 0)) for name, found in run.maps(4).items()} == {
+        "a": (4, 0, 0),
+        "prior": (4, 20, 0),
+    }
     assert (run.about.device, run.about.command, run.about.frames) == ("cpu", "generate", tuple(FRAMES))
     assert run.about.libraries["torch"]
     assert run.pictures == {seed: tmp_path / f"picture-{seed}.png" for seed in (3, 4)}
@@ -246,7 +251,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["run.toml", "metrics.jsonl", "picture-3.png", "frames-3.webp"])
+@pytest.mark.parametrize("name", ["run.toml", "metrics.jsonl", "picture-3.png", "frames-3.webp", "maps-3.webp"])
 @FUZZ
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(
@@ -267,6 +272,7 @@ def test_a_damaged_file_is_read_or_refused(
         if 3 in run.seeds:
             assert np.asarray(run.picture(3)).shape[2] == 3
             run.film(3)
+            run.maps(3)
         read_picture(tmp_path / "picture-3.png")
 
 

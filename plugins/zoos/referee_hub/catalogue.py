@@ -64,17 +64,21 @@ def from_tables(name: str, tables: dict[str, Any], preset: str, outline: Outline
         outline: of each checkpoint by name: see `referee.hooks.Checkpoint.outline`.
 
     Raises:
-        ValueError: a file that is no data, a revision that is no commit, a sum that is no sha256.
+        ValueError: tables of another form, a file that is no data, a revision that is no commit, or a sum that is none.
     """
-    entries: dict[str, dict[str, Any]] = tables["checkpoints"]
-    for entry in entries.values():
-        _check(entry)
+    try:
+        entries: dict[str, dict[str, Any]] = tables["checkpoints"]
+        for entry in entries.values():
+            _check(entry)
+        summary, called = str(tables["summary"]), str(tables["preset"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"zoo {name}: its tables are not of the form that is told here: {error!r}") from error
     return ZooSpec(
         name,
-        tables["summary"],
-        tables["preset"],
+        summary,
+        called,
         partial(_checkpoints, name, entries, outline),
-        {tables["preset"]: preset},
+        {called: preset},
         get=_get,
     )
 
@@ -121,7 +125,7 @@ def _check(entry: dict[str, Any]) -> None:
         raise ValueError(f"{entry['repository']}: the revision must be a commit of 40 hexadecimal digits")
     for name, file in entry["files"].items():
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or path.suffix not in SUFFIXES:
+        if path.is_absolute() or ".." in path.parts or {"\\", ":"} & set(name) or path.suffix not in SUFFIXES:
             raise ValueError(f"{name}: only {', '.join(SUFFIXES)} files below the checkpoint's folder are read")
         if "sha256" in file and not SHA256.fullmatch(file["sha256"]):
             raise ValueError(f"{name}: {file['sha256']} is no sha256")
