@@ -74,7 +74,7 @@ def test_other_errors_pass() -> None:
 
 
 def test_the_command_says_what_helps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def short() -> None:
+    def short(**_: object) -> None:
         raise CPU
 
     monkeypatch.setattr(cli, "app", short)

@@ -132,10 +132,13 @@ def test_no_module_could() -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {alias.name.partition(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
         assert not names & {"yaml", "marshal", "shelve", "dill", "cloudpickle", "joblib"}, path
-        assert "pickle" not in names or path.name == "case.py", path  # of its own bytes, of a moment ago
+        assert "pickle" not in names or path.name in ("case.py", "plugins.py"), path
         for name, call in calls(tree):
             words = {word.arg: ast.unparse(word.value) for word in call.keywords}
             assert name not in ("eval", "exec", "compile", "os.system", "__import__"), (path, name)
+            assert name not in ("pickle.load", "pickle.loads", "pickle.Unpickler") or path.name == "case.py", (
+                path
+            )  # its own
             assert name != "torch.load" or words.get("weights_only") == "True", path
             assert words.get("trust_remote_code", "False") == "False", path
             assert words.get("weights_only", "True") == "True", path
