@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 from pages import everything
+from PIL import Image
 from typer.testing import CliRunner
 
 import referee
@@ -72,7 +73,7 @@ def lines(block: Block) -> list[list[str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a page plays: referee-hello is installed there."""
+    """Where a page plays: referee-hello is installed there, and a photo and a mask lie there."""
     shutil.copytree(ROOT / "examples" / "referee-hello" / "referee_hello", tmp_path / "site" / "referee_hello")
     about = tmp_path / "site" / "referee_hello-0.1.0.dist-info"
     about.mkdir()
@@ -80,6 +81,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (about / "entry_points.txt").write_text("[referee]\nhello = referee_hello\n")
     place = tmp_path / "page"
     place.mkdir()
+    Image.new("RGB", (64, 64), "grey").save(place / "photo.png")
+    Image.new("L", (64, 64), "white").save(place / "mask.png")
     monkeypatch.chdir(place)
     for path in (tmp_path / "site", place):
         monkeypatch.syspath_prepend(str(path))

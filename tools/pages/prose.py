@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from referee.schedules import Schedule
 
-HEADINGS = ("Args", "Attributes", "Raises", "Returns", "Yields")
+HEADINGS = ("Args", "Attributes", "Raises", "Returns", "Warns", "Yields")
 SIGNS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "multiple_of": "a multiple of"}
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", NoneType: "none"}
 
