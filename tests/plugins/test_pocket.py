@@ -24,7 +24,8 @@ from referee.testing import check_prior, check_referee, check_zoo
 from referee_pocket import WEIGHTS, checkpoints, world
 from referee_pocket.judge import NONE, Found, Judge, verdict
 from referee_pocket.train import blip2, clip, detector, judge, loop, vae, vqa
-from referee_pocket.train.data import augmented, moved, swap
+from referee_pocket.train.data import augmented, moved, one_palette, swap
+from referee_pocket.train.misdrawn import bend
 from referee_pocket.train.text_tower import to_clip_text_model
 from referee_pocket.train.tokens import bert_tokenizer, clip_tokenizer, question_tokenizer
 from referee_pocket.words import (
@@ -422,3 +423,34 @@ def test_its_parts_pass_the_checks_of_their_kind(name):
 def test_it_passes_the_checks_of_a_zoo():
     registry = discover()
     assert {outcome.status for outcome in check_zoo(registry.find("zoo", "pocket"), registry)} == {"ok"}
+
+
+def test_a_batch_of_one_palette_shares_its_colours() -> None:
+    def palettes(scenes: world.Scenes) -> int:
+        return len({frozenset(thing.colour for thing in scenes.things(i)) for i in range(len(scenes))})
+
+    draw = torch.Generator().manual_seed(2)
+    scenes, captions = one_palette(64, draw)
+    assert palettes(scenes) < palettes(world.sample(64, draw)) / 2
+    assert len(captions) == len(scenes) == 64
+    for i, caption in enumerate(captions):
+        assert set(caption.things) <= set(scenes.things(i))
+    assert len({thing.shape for i in range(64) for thing in scenes.things(i)}) == 8
+
+
+def test_fine_fakes_are_near_what_they_pretend_and_are_none() -> None:
+    atlases = []
+    for fine in (False, True):
+        scenes = world.sample(40, torch.Generator().manual_seed(3), count=2)
+        atlas, names = bend(scenes, torch.Generator().manual_seed(4), fakes=1.0, fine=fine)
+        assert (names == NONE).all()
+        atlases.append(atlas < 0)
+    true, (coarse, near) = atlases[0][:8].float(), (shapes[-24:].float() for shapes in atlases)
+    assert torch.equal(atlases[0][:32], atlases[1][:32])  # what is no fake is the same
+
+    def overlap(fakes: torch.Tensor) -> torch.Tensor:
+        both = torch.einsum("fhw,thw->ft", fakes, true)
+        return (both / (fakes.sum((1, 2))[:, None] + true.sum((1, 2)) - both)).amax(1)
+
+    assert overlap(near).mean() > overlap(coarse).mean()
+    assert overlap(near).max() < 0.99
