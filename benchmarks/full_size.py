@@ -14,13 +14,14 @@ import time
 
 import torch
 
-from referee.devices import here
 from referee.inversion import invert
+from referee.layers import parse_set, preset
 from referee.parts import assemble, ordered
+from referee.planning.devices import here
+from referee.planning.preflight import Scales, outlined
 from referee.plugins import discover
-from referee.preflight import Scales, outlined
 from referee.prompt import Prompt
-from referee.settings import build, parse_set, preset
+from referee.settings import build
 
 PROMPT = Prompt("a red circle and a blue striped square")
 

@@ -15,12 +15,14 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from referee.command.layer import flag_layer
 from referee.inversion import invert
+from referee.layers import parse_set, preset
 from referee.parts import assemble, check
+from referee.planning.preflight import Scales, outlined
 from referee.plugins import discover
-from referee.preflight import Scales, outlined
 from referee.prompt import Prompt
-from referee.settings import build, flag_layer, parse_set, preset
+from referee.settings import build
 
 PROMPT = Prompt("a red circle and a blue striped square")
 

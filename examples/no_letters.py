@@ -30,7 +30,7 @@ from torch import nn
 import referee
 from referee.contract import Augmentation, Image, Loss, Losses, Prompt, Views
 from referee.gradients import resize
-from referee.play import from_pillow, to_pillow
+from referee.pixels import from_pillow, to_pillow
 from referee.randomness import generators
 from referee.testing import ToyPrior
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import referee
-from referee.play import to_pillow
+from referee.pixels import to_pillow
 from referee.randomness import generator
 
 PROMPT = "a red circle and a blue striped square"

@@ -18,24 +18,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from referee.errors import RefereeError
+    from referee.folder.run import Run, open_run
     from referee.hooks import Spec, ZooSpec, hookimpl
     from referee.inversion import Step, invert
     from referee.judging import Judge
     from referee.panel import Seat
     from referee.parts import Parts
-    from referee.play import Result, generate, load, parts_of, sample, score
+    from referee.play import generate, load, parts_of, sample, score
     from referee.prompt import Prompt
+    from referee.result import Result
     from referee.rules import Rules
-    from referee.run import Run, open_run
     from referee.schedules import Schedule, constant, cosine, linear
 
 _HOMES = {
-    "Judge": "judging", "Parts": "parts", "Prompt": "prompt", "RefereeError": "errors", "Result": "play",
+    "Judge": "judging", "Parts": "parts", "Prompt": "prompt", "RefereeError": "errors", "Result": "result",
     "Rules": "rules",
     "Schedule": "schedules", "Seat": "panel", "Spec": "hooks", "Step": "inversion", "ZooSpec": "hooks",
     "constant": "schedules", "cosine": "schedules", "generate": "play", "hookimpl": "hooks", "invert": "inversion",
-    "linear": "schedules", "load": "play", "open_run": "run", "parts_of": "play", "Run": "run", "sample": "play",
-    "score": "play",
+    "linear": "schedules", "load": "play", "open_run": "folder.run", "parts_of": "play", "Run": "folder.run",
+    "sample": "play", "score": "play",
 }  # fmt: skip
 
 __all__ = [

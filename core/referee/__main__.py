@@ -1,5 +1,5 @@
 """``python -m referee``: the command, where it is not on the PATH."""
 
-from referee.cli import main
+from referee.command.app import main
 
 main()

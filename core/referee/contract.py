@@ -89,7 +89,7 @@ class Prior(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A prior that finds an image's latent: runs of it can begin with a picture, see `referee.canvas`."""
+    """A prior that finds an image's latent: runs of it can begin with a picture, see `referee.control.canvas`."""
 
     def encode(self, x: Image) -> Latent:
         """The latent of an image, at the scale on which ``z`` lives (standard deviation about 1). The same image gives

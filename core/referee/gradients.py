@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from referee.contract import Augmentation, Image, Latent, Loss
+from referee.control.region import Region
 from referee.errors import PluginError
 from referee.randomness import generator
-from referee.region import Region
 
 
 def resize(x: Image, size: int) -> Float[Tensor, "n 3 S S"]:

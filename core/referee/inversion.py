@@ -26,8 +26,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from referee import balance
-from referee.canvas import Canvas
 from referee.contract import Augmentation, Balancer, Image, Latent, Memory, Prior, Progress, Prompt, Pull
+from referee.control.canvas import Canvas
 from referee.errors import OptionError, blamed
 from referee.panel import Panel, Seat, Space, check, shaped
 from referee.randomness import generators, normal
@@ -94,8 +94,8 @@ def invert(
     Args:
         prompt: what to draw.
         seats: the referees at the table; none plays the prior alone.
-        prior: owns the latent space; with ``prior_weight`` 0 it only decodes. A `referee.canvas.Canvas` of one begins
-            with a picture.
+        prior: owns the latent space; with ``prior_weight`` 0 it only decodes. A `referee.control.canvas.Canvas` of one
+            begins with a picture.
         rules: the numbers of the algorithm.
         augmentation: of the views; None scores the plain image once per step.
         balancer: makes one push of the referees' gradients.

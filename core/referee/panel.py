@@ -32,10 +32,10 @@ from referee.contract import (
     Remembering,
     Views,
 )  # fmt: skip
+from referee.control.region import Region
 from referee.errors import OptionError, PluginError, blamed, out_of_memory
 from referee.gradients import ViewPlan, referee_gradient, through_decoder
 from referee.holdings import lent
-from referee.region import Region
 from referee.rules import Rules
 from referee.schedules import Schedule, constant
 from referee.timeout import limited

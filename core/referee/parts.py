@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from referee import zoos
+from referee.control.init_image import Begun, open_init
 from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.hooks import Checkpoint, Place, Spec, ZooSpec
-from referee.init_image import Begun, open_init
+from referee.options import validate
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
-from referee.settings import JudgePart, Part, RefereePart, Settings, own_keys, validate
+from referee.settings import JudgePart, Part, RefereePart, Settings
+from referee.typed import own_keys
 
 if TYPE_CHECKING:
     from referee.contract import Augmentation, Balancer, Prior
@@ -74,7 +76,7 @@ class Parts:
     @property
     def first_step(self) -> int:
         """The step, from 0, at which a run enters: later than 0 if it begins with a picture."""
-        from referee.canvas import Canvas
+        from referee.control.canvas import Canvas
 
         return self.rules.first_step(self.prior.strength) if isinstance(self.prior, Canvas) else 0
 
@@ -193,7 +195,7 @@ def assemble(plan: Plan, *, weights: bool = True) -> Parts:
     size = (settings.height, settings.width)
     prior.latent_shape(*size)
     if plan.begun:
-        from referee.canvas import canvas
+        from referee.control.canvas import canvas
 
         prior = canvas(prior, plan.begun.picture, plan.begun.mask, plan.begun.init.share, place.device)
     return Parts(

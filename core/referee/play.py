@@ -2,142 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from math import isfinite
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from PIL import Image as Pillow
-from PIL import ImageOps
 from torch import Tensor
 
 from referee import balance
-from referee.balance import Cosines
-from referee.canvas import Canvas, canvas
 from referee.contract import Augmentation, Balancer, Encoder, Image, Latent, Prior, Prompt, Referee, Sampler
+from referee.control.canvas import Canvas, canvas
+from referee.control.init_image import STRENGTH, STRENGTH_MASKED, prepared
+from referee.control.photo import read_photo
 from referee.errors import OptionError, PluginError
-from referee.init_image import STRENGTH, STRENGTH_MASKED, prepared
 from referee.inversion import Step, invert
-from referee.judging import Bench, Judge, Judgement, verdict
+from referee.judging import Bench, Judge, verdict
+from referee.layers import Layer, preset
 from referee.panel import Seat, Space, at_work
 from referee.parts import Parts, assemble, check, of_kin
-from referee.photo import flat, read_photo
+from referee.pixels import from_pillow
 from referee.plugins import Registry, discover
 from referee.randomness import generators
+from referee.result import Result, Standing, numbers
 from referee.rules import Rules
-from referee.settings import NO_ZOO, Layer, build, preset
-from referee.state import State
-
-
-@dataclass(slots=True)
-class Result:
-    """What a run made.
-
-    Attributes:
-        prompt: as drawn.
-        seeds: one per picture.
-        images: (n, 3, H, W) in [0, 1], on the CPU.
-        z: the latents they were decoded from; of a plain sample none, if the prior cannot encode.
-        history: per step, what `referee.inversion.Step` says in numbers.
-        complete: False if the run was interrupted; the images are then the best so far.
-        maps: where on the picture each referee and the prior pulled at the last step that referees steered, (n, H, W),
-            on the CPU: see `referee.inversion.Step`.
-        judged: what came of the judge, if there was one.
-    """
-
-    prompt: Prompt
-    seeds: tuple[int, ...]
-    images: Image
-    z: Latent
-    history: list[dict[str, Any]] = field(default_factory=list)
-    complete: bool = True
-    maps: dict[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
-    judged: Judgement | None = None
-
-    @property
-    def steps(self) -> int:
-        """Steps done, with those that a run leaves out which begins with a picture."""
-        return self.history[-1]["step"] + 1 if self.history else 0
-
-    @property
-    def pictures(self) -> list[Pillow.Image]:
-        """The images as PIL images."""
-        return [to_pillow(x) for x in self.images]
-
-    def sheet(self, columns: int = 4) -> Pillow.Image:
-        """All pictures as one, in rows of so many."""
-        wide, high = self.images.shape[-1], self.images.shape[-2]
-        columns, rows = min(columns, len(self.images)), -(-len(self.images) // columns)
-        sheet = Pillow.new("RGB", (columns * wide, rows * high), "white")
-        for i, picture in enumerate(self.pictures):
-            sheet.paste(picture, (i % columns * wide, i // columns * high))
-        return sheet
-
-    def __repr__(self) -> str:
-        """A line, where all the numbers would fill a screen."""
-        last: dict[str, Any] = next((row["losses"] for row in reversed(self.history) if row["losses"]), {})
-        losses = "".join(
-            f", {name} {[round(v, 3) if v is not None else None for v in of]}" for name, of in last.items()
-        )
-        stopped = "" if self.complete else ", stopped"
-        size = f"{self.images.shape[-2]} x {self.images.shape[-1]}"
-        return f"Result({self.prompt.text!r}, {size}, seeds {list(self.seeds)}{losses}{stopped})"
-
-    def _repr_png_(self) -> bytes:
-        """In a notebook, a result shows itself; small pictures are enlarged."""
-        sheet, buffer = self.sheet(), io.BytesIO()
-        factor = max(1, 192 // max(self.images.shape[-2:]))
-        sheet.resize((factor * sheet.width, factor * sheet.height), Pillow.Resampling.NEAREST).save(buffer, "png")
-        return buffer.getvalue()
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a run stands after a step: with the history so far, all that `drain` needs to go on from there.
-
-    Attributes:
-        state: the loop's.
-        best: the latents of the least mean loss so far, (n, c, h, w); None before two steps were judged.
-        least: those losses, (n,).
-        maps: as in `Result`.
-        kept: the latents of the judge's best verdicts so far, (n, c, h, w), on the CPU; None before there is one.
-    """
-
-    state: State | None = None
-    best: Latent | None = None
-    least: Float[Tensor, "n"] | None = None
-    maps: Mapping[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
-    kept: Latent | None = None
-
-    def after(self, step: Step, before: Latent | None) -> Standing:
-        """With one more step; ``before`` is the latent that its losses judge, which the step moved."""
-        maps = {**self.maps, **{name: found.cpu() for name, found in step.maps.items()}}
-        if not step.losses or before is None:
-            return replace(self, maps=maps)
-        mean = torch.stack(list(step.losses.values())).mean(0).nan_to_num(nan=torch.inf)  # NaN is never best
-        if self.best is None or self.least is None:
-            return replace(self, best=before, least=mean, maps=maps)
-        better = (mean < self.least)[:, None, None, None]
-        return replace(
-            self, best=torch.where(better, before, self.best), least=torch.minimum(mean, self.least), maps=maps
-        )
-
-    def keeping(self, z: Latent, better: Sequence[bool]) -> Standing:
-        """With the latents of those that the judge likes better than all before."""
-        now = z.cpu()
-        kept = now if self.kept is None else torch.where(torch.tensor(better)[:, None, None, None], now, self.kept)
-        return replace(self, kept=kept)
-
-    def to(self, device: torch.device | str) -> Standing:
-        """With what is compared at each step on the device of the run."""
-        best, least = (None if t is None else t.to(device) for t in (self.best, self.least))
-        return replace(self, best=best, least=least)
+from referee.settings import NO_ZOO, build
 
 
 def load(
@@ -214,7 +105,8 @@ def generate(
         seed: of the first picture; the others count on from it.
         n: how many pictures, in one batch.
         init: the picture to begin with, a file, a PIL image or a tensor (1, 3, H, W) in [0, 1]; in place of the parts'.
-        strength: how far to go from it, above 0 and at most 1: see `referee.canvas`; by default 0.5, with a mask 1.
+        strength: how far to go from it, above 0 and at most 1: see `referee.control.canvas`; by default
+            0.5, with a mask 1.
         mask: what of it may change, white or 1; a picture of the same size, or a tensor (1, 1, H, W) in [0, 1].
         on_step: called with each step. Ctrl-C while it runs ends the run with the best pictures so far.
 
@@ -330,37 +222,6 @@ def drain(
     return Result(prompt, tuple(seeds), decode(z).cpu(), z.cpu(), rows, complete, dict(now.maps), judged)
 
 
-def numbers(step: Step) -> dict[str, Any]:
-    """A step as plain numbers, one list entry per seed, None where not finite: a line of metrics.jsonl."""
-
-    def plain(table: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {name: [v if isfinite(v) else None for v in values.tolist()] for name, values in table.items()}
-
-    found = {
-        "step": step.k,
-        "losses": plain(step.losses),
-        "norms": plain(step.norms),
-        "agreement": None if step.agreement is None else step.agreement.tolist(),
-        "sat_out": {name: values.tolist() for name, values in step.sat_out.items() if bool(values.any())},
-        "cosines": None if step.cosines is None else pairs(step.cosines),
-    }
-    return found if step.judge is None else found | plain({"judge": step.judge})
-
-
-def pairs(cosines: Cosines) -> dict[str, list[float | None]]:
-    """Each pair once, "one/other", one list entry per seed, None where one of the two sat out.
-
-    >>> pairs(Cosines(("a", "b"), torch.tensor([[[1.0, -0.5], [-0.5, 1.0]]])))
-    {'a/b': [-0.5]}
-    """
-    found = {}
-    for i, one in enumerate(cosines.names):
-        for j, other in enumerate(cosines.names[:i]):
-            values = cosines.matrix[:, i, j].tolist()
-            found[f"{other}/{one}"] = [round(v, 4) if isfinite(v) else None for v in values]
-    return found
-
-
 def sample(prompt: str | Prompt, parts: Parts | None = None, *, seed: int = 0, n: int = 1) -> Result:
     """The prior alone, by its own plain sampling: the baseline.
 
@@ -420,24 +281,3 @@ def score(
                 found = verdict(seat.name, seat.referee, seat.referee.read(seat.prompt or prompt), seen)
             losses[seat.name] = found.item()
     return losses
-
-
-def to_pillow(x: Float[Tensor, "3 H W"]) -> Pillow.Image:
-    """One image in [0, 1] as 8-bit RGB."""
-    return Pillow.fromarray((x.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
-
-
-def from_pillow(image: str | Path | Pillow.Image) -> Image:
-    """(1, 3, H, W) in [0, 1], the right way up, on white where it is transparent.
-
-    Raises:
-        OptionError: the file is missing or no picture.
-    """
-    try:
-        opened = image if isinstance(image, Pillow.Image) else Pillow.open(image)
-        opened.load()
-        # A camera says in EXIF which side is up.
-        pixels = np.array(flat(ImageOps.exif_transpose(opened)))
-    except Exception as error:  # for a stranger's file a decoder may raise anything
-        raise OptionError(f"{image} cannot be read as a picture: {error}.") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255

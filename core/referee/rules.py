@@ -71,7 +71,7 @@ class Rules(BaseModel):
         return self.lr((k - self.warm_up) / max(self.steps - self.warm_up, 1))
 
     def first_step(self, strength: float) -> int:
-        """The step, from 0, at which a run of this strength enters that begins with a picture: see `referee.canvas`.
+        """The step, from 0, at which a run of this strength enters that begins with a picture: see `referee.control`.
 
         Raises:
             OptionError: the strength is not above 0 and at most 1, or only the tail is left, in which no referee plays.

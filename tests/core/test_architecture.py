@@ -58,7 +58,7 @@ def own(module: str) -> set[str]:
 
 
 def test_there_is_something_to_test() -> None:
-    assert {"inversion", "cli", "plugins", "balance"} <= set(MODULES)
+    assert {"inversion", "command.app", "plugins", "balance"} <= set(MODULES)
     assert {"referee_clip", "referee_balancers"} <= set(PLUGINS)
     assert own("inversion") >= {"balance", "panel", "contract"}
     assert own("testing.checks") >= {"testing.referees", "testing.case", "hooks"}
@@ -97,7 +97,13 @@ def test_the_loop_knows_neither_settings_nor_plugins_nor_disk() -> None:
         while queue:
             queue += own(at := queue.pop()) - reached
             reached.add(at)
-        assert not reached & {"settings", "plugins", "parts", "play", "record", "cli", "display", "hooks"}, module
+        rooms = {name.partition(".")[0] for name in reached}
+        assert not rooms & {"settings", "plugins", "parts", "play", "folder", "watching", "command", "hooks"}, module
+
+
+def test_nothing_stands_on_the_command() -> None:
+    above = [name for name in MODULES if not name.startswith(("command", "__main__"))]
+    assert not [name for name in above if any(each.startswith("command") for each in own(name))]
 
 
 def run(code: str) -> str:
@@ -108,7 +114,7 @@ def run(code: str) -> str:
 
 COMMAND = """
 import sys
-from referee.cli import main
+from referee.command.app import main
 try:
     main()
 except SystemExit as end:

@@ -21,5 +21,5 @@ def test_examples(name: str) -> None:
 def test_there_are_examples() -> None:
     finder = doctest.DocTestFinder()
     found = {name: sum(len(test.examples) for test in finder.find(import_module(name))) for name in MODULES}
-    for name in ("balance", "inversion", "play", "randomness", "schedules", "settings"):
+    for name in ("balance", "inversion", "layers", "play", "randomness", "schedules", "typed"):
         assert found[f"referee.{name}"], name

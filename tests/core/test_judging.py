@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from referee import Judge, checkpoint
+from referee import Judge
 from referee.contract import Losses, Prompt, Views
 from referee.errors import OptionError, PluginError
+from referee.folder import checkpoint
 from referee.inversion import Step, invert
 from referee.parts import Parts
-from referee.play import Result, Standing, drain, generate, parts_of, score
+from referee.play import drain, generate, parts_of, score
+from referee.result import Result, Standing
 from referee.rules import Rules
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
 

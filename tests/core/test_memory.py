@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from referee import cli
+from referee.command import app as cli
 from referee.contract import Losses, Memory, Prompt, Views
 from referee.errors import OptionError, PluginError, out_of_memory
 from referee.inversion import Seat, Step, invert

@@ -16,7 +16,7 @@ from referee.contract import Losses, Memory, Prompt, Views
 from referee.errors import OptionError, PluginError
 from referee.inversion import Step, invert
 from referee.panel import Seat, read
-from referee.play import numbers
+from referee.result import numbers
 from referee.rules import Rules
 from referee.schedules import constant, linear
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee

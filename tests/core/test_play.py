@@ -20,8 +20,10 @@ from referee.errors import OptionError, PluginError, PromptError
 from referee.hooks import Spec, ZooSpec, hookimpl
 from referee.inversion import Seat, Step, invert
 from referee.parts import Parts
-from referee.play import Result, from_pillow, generate, load, numbers, parts_of, sample, score, to_pillow
+from referee.pixels import from_pillow, to_pillow
+from referee.play import generate, load, parts_of, sample, score
 from referee.plugins import Registry
+from referee.result import Result, numbers
 from referee.rules import Rules
 from referee.schedules import Schedule
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee

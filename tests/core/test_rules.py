@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from referee.layers import preset
 from referee.plugins import Registry
 from referee.rules import Rules
-from referee.settings import build, preset
+from referee.settings import build
 
 BOTH = ("paper", "released")
 

@@ -12,29 +12,17 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
+from referee.command.layer import flag_layer
 from referee.errors import OptionError
+from referee.folder.record import describe
 from referee.hooks import Spec, ZooSpec
+from referee.layers import Layer, merge, parse_set, preset, read_toml
+from referee.options import validate
 from referee.plugins import Registry
-from referee.record import describe
 from referee.rules import Rules
 from referee.schedules import constant, cosine, linear
-from referee.settings import (
-    MAX_IMAGES,
-    BalancerPart,
-    Layer,
-    Part,
-    RefereePart,
-    Settings,
-    build,
-    flag_layer,
-    merge,
-    parse_part,
-    parse_set,
-    parse_value,
-    preset,
-    read_toml,
-    validate,
-)
+from referee.settings import MAX_IMAGES, BalancerPart, Part, RefereePart, Settings, build
+from referee.typed import parse_part, parse_value
 
 
 def test_later_layers_win() -> None:
@@ -146,7 +134,7 @@ def test_a_parts_options_are_checked_with_its_name() -> None:
     ],
 )
 def test_parts_as_people_write_them(text: str, layer: Layer) -> None:
-    assert parse_part(text) == layer
+    assert parse_part(text, RefereePart) == layer
 
 
 def test_a_part_has_keys_of_its_own_kind() -> None:
@@ -154,7 +142,11 @@ def test_a_part_has_keys_of_its_own_kind() -> None:
     assert parse_part("a:weight=2,space=image", BalancerPart) == {
         "name": "a", "options": {"weight": 2}, "space": "image",
     }  # fmt: skip
-    assert parse_part("a:space=image,weight=2") == {"name": "a", "options": {"space": "image"}, "weight": 2}
+    assert parse_part("a:space=image,weight=2", RefereePart) == {
+        "name": "a",
+        "options": {"space": "image"},
+        "weight": 2,
+    }
 
 
 def test_an_augmentation_of_ones_own_by_name() -> None:
@@ -187,7 +179,7 @@ def test_times_are_called_from_and_until() -> None:
 )
 def test_parts_that_cannot_be_read(text: str, error: str) -> None:
     with pytest.raises(OptionError, match=error):
-        parse_part(text)
+        parse_part(text, RefereePart)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +218,7 @@ def structured() -> st.SearchStrategy[str]:
 @given(st.text() | structured())
 def test_any_text_for_a_part_is_one_or_an_option_error(text: str) -> None:
     with contextlib.suppress(OptionError):
-        layer = parse_part(text)
+        layer = parse_part(text, RefereePart)
         assert layer["name"]
         build([{"referees": [layer]}])
 

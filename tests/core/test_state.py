@@ -15,7 +15,7 @@ from referee import balance
 from referee.contract import Latent, Memory, Progress, Prompt, Pull
 from referee.errors import OptionError, PluginError
 from referee.inversion import Seat, State, Step, invert
-from referee.play import numbers
+from referee.result import numbers
 from referee.rules import Rules
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from referee import zoos
-from referee.cli import main
+from referee.command.app import main
 from referee.errors import OptionError, WeightsError
 from referee.hooks import Checkpoint, ZooFile
 

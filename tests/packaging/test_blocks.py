@@ -26,13 +26,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import referee
-from referee.cli import app
+from referee.command.app import app
+from referee.command.layer import flag_layer
+from referee.command.scaffold import project
 from referee.errors import WeightsError
+from referee.layers import Layer, parse_set, preset, read_toml
 from referee.parts import check
 from referee.plugins import Registry, discover
 from referee.prompt import Prompt
-from referee.scaffold import project
-from referee.settings import NO_ZOO, Layer, build, flag_layer, parse_set, preset, read_toml
+from referee.settings import NO_ZOO, build
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = {

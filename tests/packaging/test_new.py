@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from referee.scaffold import USAGE
+from referee.command.scaffold import USAGE
 
 
 @pytest.mark.parametrize("kind", USAGE)

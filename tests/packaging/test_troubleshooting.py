@@ -14,7 +14,7 @@ import pytest
 from pages.messages import GAP, messages, sources, template
 from typer.testing import CliRunner
 
-from referee.cli import app
+from referee.command.app import app
 from referee.errors import RefereeError
 
 ROOT = Path(__file__).parents[2]

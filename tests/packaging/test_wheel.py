@@ -59,7 +59,7 @@ def test_entry_points_lead_into_the_wheel(wheel: Path, names: set[str]) -> None:
     for name, module in PROJECT["project"]["entry-points"]["referee"].items():
         assert f"{name} = {module}\n" in text
         assert f"{module}/__init__.py" in names
-    assert "referee = referee.cli:main\n" in text
+    assert "referee = referee.command.app:main\n" in text
 
 
 def test_works_out_of_sight_of_the_checkout(wheel: Path, fresh: Callable[..., Any]) -> None:

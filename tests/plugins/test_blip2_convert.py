@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Blip2ForImageTextRetrieval
 
-from referee.cli import main
+from referee.command.app import main
 from referee.errors import WeightsError
 from referee_blip2.convert import convert, read_tensors
 from referee_blip2.eva import stretch

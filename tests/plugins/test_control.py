@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from referee import generate, load
-from referee.canvas import Canvas
+from referee.control.canvas import Canvas
 from referee.hooks import Place
 from referee.inversion import Seat, invert
-from referee.play import from_pillow, to_pillow
+from referee.pixels import from_pillow, to_pillow
 from referee.rules import Rules
 from referee.testing import ToyReferee
 from referee_pocket import world

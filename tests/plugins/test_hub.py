@@ -17,11 +17,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from referee import zoos
 from referee.errors import OptionError, WeightsError
 from referee.hooks import Checkpoint
+from referee.layers import preset
 from referee.parts import check
 from referee.plugins import discover
 from referee.prompt import Prompt
 from referee.schedules import cosine
-from referee.settings import build, preset
+from referee.settings import build
 from referee_hub import architecture, names, zoo
 from referee_hub.catalogue import from_tables
 

@@ -15,20 +15,22 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from referee.cli import main
+from referee.command.app import main
+from referee.command.plan import parse_size
 from referee.contract import Progress
-from referee.devices import KNOWN
 from referee.errors import OptionError
-from referee.fit import fit, typed
 from referee.inversion import invert
-from referee.meter import Meter, no_numbers, weights
+from referee.layers import preset
 from referee.parts import assemble, check
-from referee.plan_cli import parse_size
+from referee.planning.devices import KNOWN
+from referee.planning.fit import fit, typed
+from referee.planning.meter import Meter, no_numbers, weights
+from referee.planning.preflight import Scales, outlined
 from referee.plugins import discover
-from referee.preflight import Scales, outlined
 from referee.prompt import Prompt
 from referee.randomness import generators
-from referee.settings import RefereePart, Settings, build, parse_part, preset
+from referee.settings import RefereePart, Settings, build
+from referee.typed import parse_part
 from referee_hub.architecture import architecture
 
 REGISTRY = discover()
@@ -236,7 +238,7 @@ def test_where_nothing_else_is_enough_referees_rest(pocket: Scales) -> None:
     ],
 )
 def test_parts_are_typed_as_they_are_read(part: RefereePart) -> None:
-    assert RefereePart.model_validate(parse_part(typed(part))) == part
+    assert RefereePart.model_validate(parse_part(typed(part), RefereePart)) == part
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import torch
 import referee_pocket
 from referee import zoos
 from referee.errors import PromptError, WeightsError
+from referee.folder.record import hashes
 from referee.hooks import Place
 from referee.plugins import discover
-from referee.record import hashes
 from referee.settings import build
 from referee.testing import check_prior, check_referee, check_zoo
 from referee_pocket import WEIGHTS, checkpoints, world

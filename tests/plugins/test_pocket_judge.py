@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from referee import Judge, checkpoint, load, score
+from referee import Judge, load, score
 from referee.errors import PromptError
+from referee.folder import checkpoint
 from referee.parts import Parts
-from referee.play import Standing, drain
+from referee.play import drain
 from referee.plugins import discover
 from referee.prompt import Prompt
+from referee.result import Standing
 from referee.testing import check_referee
 from referee_pocket import world
 from referee_pocket.judge import Judge as PocketJudge
@@ -94,8 +96,9 @@ def test_what_is_no_sentence_of_the_world_is_refused_before_it_loads() -> None:
     ("judge", "kin"), [("clip", []), ("blip2", ["blip2", "grounding-vqa"]), ("pocket-judge", [])]
 )  # fmt: skip
 def test_families_of_the_built_in_referees(judge: str, kin: list[str]) -> None:
+    from referee.layers import preset
     from referee.parts import check
-    from referee.settings import build, preset
+    from referee.settings import build
 
     registry = discover()
     players = {"referees": [{"name": "blip2"}, {"name": "grounding-vqa"}], "judge": {"name": judge}}

@@ -18,7 +18,7 @@ import torch
 from referee import load
 from referee.inversion import State, Step, invert
 from referee.parts import Parts
-from referee.play import numbers
+from referee.result import numbers
 from referee.schedules import constant
 
 PROMPT = "a red circle and a blue striped square"

@@ -22,7 +22,7 @@ from transformers import CLIPTokenizer
 from referee.contract import Prior, Progress, Prompt, Sampler
 from referee.errors import OptionError, WeightsError
 from referee.hooks import Place
-from referee.meter import Meter
+from referee.planning.meter import Meter
 from referee.plugins import discover
 from referee.schedules import constant
 from referee.testing import check_prior

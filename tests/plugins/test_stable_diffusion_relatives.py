@@ -19,11 +19,13 @@ from referee import generate, parts_of
 from referee.contract import Progress, Prompt
 from referee.errors import OptionError, PromptError
 from referee.hooks import Place
+from referee.layers import preset
 from referee.parts import check as check_all
 from referee.plugins import discover
 from referee.rules import Rules
-from referee.settings import Part, build, parse_part, preset
+from referee.settings import Part, build
 from referee.testing import ToyReferee
+from referee.typed import parse_part
 from referee_stable_diffusion import Options
 from referee_stable_diffusion.distillation import Distillation
 from referee_stable_diffusion.files import check

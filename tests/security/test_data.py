@@ -20,14 +20,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import referee
-from referee import checkpoint
-from referee.cli import main
+from referee.command.app import main
 from referee.errors import RefereeError
+from referee.folder import checkpoint
+from referee.folder.record import describe, write_run
+from referee.folder.run import open_run, read_config, read_picture
 from referee.hooks import Checkpoint, ZooFile, ZooSpec
+from referee.layers import read_toml
 from referee.plugins import Registry
-from referee.record import describe, write_run
-from referee.run import open_run, read_config, read_picture
-from referee.settings import Settings, build, read_toml
+from referee.settings import Settings, build
 from referee.weights import check_safetensors
 from referee.zoos import faults, verify
 from referee_hub.catalogue import from_tables

@@ -19,12 +19,15 @@ from safetensors import safe_open
 from safetensors.torch import load, save, save_file
 
 import referee_pocket
+from referee.command.layer import flag_layer
 from referee.errors import OptionError, OutputError, PromptError, RefereeError, WeightsError
+from referee.folder.record import choose_folder, describe, write_picture, write_run, write_whole
+from referee.layers import parse_set, read_toml
 from referee.plugins import Registry
 from referee.prompt import Prompt
-from referee.record import choose_folder, describe, write_picture, write_run, write_whole
 from referee.schedules import Schedule, parse
-from referee.settings import build, flag_layer, parse_part, parse_set, read_toml
+from referee.settings import RefereePart, build
+from referee.typed import parse_part
 from referee.weights import check_safetensors
 from referee_blip2.head import CaptionHead
 from referee_pocket.judge import Detector, Judge
@@ -112,7 +115,10 @@ pieces = st.text(max_size=12) | st.sampled_from(
 @FUZZ
 @given(st.text(max_size=12), st.lists(pieces, max_size=4))
 def test_any_words_are_settings_or_refused(name: str, words: list[str]) -> None:
-    for make in (lambda: parse_part(f"{name}:{','.join(words)}"), lambda: parse_set(f"{name}={','.join(words)}")):
+    for make in (
+        lambda: parse_part(f"{name}:{','.join(words)}", RefereePart),
+        lambda: parse_set(f"{name}={','.join(words)}"),
+    ):
         with suppress(RefereeError):
             layer: dict[str, Any] = make()
             build([{"zoo": "none"}, layer if "name" not in layer else {"referees": [layer]}])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from referee.cli import main
-from referee.doctor import self_test
+from referee.command.app import main
+from referee.command.doctor import self_test
 
 PLUGIN = """
 from referee.hooks import Spec, hookimpl

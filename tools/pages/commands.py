@@ -11,8 +11,8 @@ import typer
 from rich.text import Text
 
 from pages.prose import fenced, plain
-from referee import cli
 from referee import plugins as discovery
+from referee.command import app as cli
 
 ENVIRONMENT = {
     discovery.ENVIRONMENT: "Names of the plug-ins to load, comma separated; empty for none. The others are blocked.",
@@ -56,7 +56,7 @@ def pages() -> dict[str, str]:
 
 
 def _rank(name: str) -> int:
-    """Where a command stands in what `referee.cli` says of itself; below it what is below it."""
+    """Where a command stands in what `referee.command.app` says of itself; below it what is below it."""
     top = name.split()[1:2]
     said = re.findall(r"\w+", (cli.__doc__ or "").splitlines()[0])
     return said.index(top[0]) if top and top[0] in said else len(said) if top else -1

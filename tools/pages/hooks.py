@@ -8,9 +8,9 @@ import re
 from pages.prose import fenced, plain, prose
 from pages.source import definition
 from referee import hooks
+from referee.command.scaffold import USAGE, project
 from referee.hooks import ConverterSpec, Hooks, Spec, ZooSpec
 from referee.plugins import KINDS, SPECS
-from referee.scaffold import USAGE, project
 
 PROTOCOLS = {"referee": "Referee", "prior": "Prior", "augmentation": "Augmentation", "balancer": "Balancer"}
 MORE = {"referee": ["Viewer"], "prior": ["Sampler"], "balancer": ["Remembering"]}

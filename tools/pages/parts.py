@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pages.prose import fenced, options, plain, prose
-from referee.crash import OWN
+from referee.command.crash import OWN
 from referee.hooks import PROJECT, ZooSpec
 from referee.plugins import Plugin, Registry, discover
 from referee.zoos import amount, total

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from referee.errors import RefereeError, where
 from referee.hooks import Place, Spec
+from referee.options import validate
 from referee.prompt import Prompt
-from referee.settings import validate
 from referee.testing.outcome import CheckFailed, LeftOut
 from referee.testing.probe import apart, global_state, modules_in, under_seed
 from referee.testing.start import start

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from referee.errors import RefereeError
 from referee.hooks import ConverterSpec
-from referee.settings import validate
+from referee.options import validate
 from referee.testing.case import SHARED
 from referee.testing.outcome import Check, CheckFailed, LeftOut
 from referee.testing.probe import global_state

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from referee import zoos
 from referee.errors import PromptError, RefereeError
 from referee.hooks import Spec, ZooSpec
+from referee.layers import preset
+from referee.options import validate
 from referee.parts import check
 from referee.plugins import KINDS, SPECS, Registry
 from referee.prompt import Prompt
-from referee.settings import build, preset, validate
+from referee.settings import build
 from referee.testing.outcome import Check, CheckFailed, LeftOut
 
 

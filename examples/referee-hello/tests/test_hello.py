@@ -5,8 +5,8 @@ import pytest
 from referee import Rules, generate, parts_of
 from referee.errors import OptionError
 from referee.hooks import Place
+from referee.options import validate
 from referee.plugins import discover
-from referee.settings import validate
 from referee.testing import ToyPrior, check_referee
 
 

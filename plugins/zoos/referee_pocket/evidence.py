@@ -21,9 +21,10 @@ from PIL import Image, ImageDraw
 
 from referee.contract import Prompt
 from referee.gradients import ViewPlan
+from referee.layers import merge
 from referee.parts import Parts
-from referee.play import drain, from_pillow, load, sample_seeds, to_pillow
-from referee.settings import merge
+from referee.pixels import from_pillow, to_pillow
+from referee.play import drain, load, sample_seeds
 from referee_pocket.judge import Judge
 from referee_pocket.words import Split, Suite, prompts
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 import pytest
 import safetensors.torch
 
-from referee.checkpoint import NAME
-from referee.cli import main
+from referee.command.app import main
+from referee.folder.checkpoint import NAME
 
 PLUGIN = '''
 """The toys as a plug-in in a single file. Where a run comes by, it runs what lies there for it, once."""

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as fuzz
 from hypothesis import strategies as st
 
-from referee import checkpoint
-from referee.checkpoint import FRAME, NAME, Checkpoints, encode, fingerprint, read
 from referee.errors import RunError
-from referee.play import Standing
+from referee.folder import checkpoint
+from referee.folder.checkpoint import FRAME, NAME, Checkpoints, encode, fingerprint, read
+from referee.result import Standing
 from referee.settings import Settings
 from referee.state import State
 

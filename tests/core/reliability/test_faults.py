@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 
 from referee import timeout
-from referee.checkpoint import NAME
-from referee.run import open_run
+from referee.folder.checkpoint import NAME
+from referee.folder.run import open_run
 
 if TYPE_CHECKING:
     from conftest import Desk

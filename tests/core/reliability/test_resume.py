@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from referee import checkpoint
-from referee.checkpoint import FRAME, NAME
-from referee.resume import changes
-from referee.run import About, open_run
+from referee.command.resume import changes
+from referee.folder import checkpoint
+from referee.folder.checkpoint import FRAME, NAME
+from referee.folder.run import About, open_run
 
 if TYPE_CHECKING:
     from conftest import Desk

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from referee.checkpoint import FRAME, NAME
-from referee.run import open_run
+from referee.folder.checkpoint import FRAME, NAME
+from referee.folder.run import open_run
 
 if TYPE_CHECKING:
     from conftest import Desk
@@ -49,7 +49,7 @@ KILLED: dict[str, tuple[str, str | int, str, int | None]] = {
     "while the second checkpoint is written": ("3", 4, DIES_WHILE_WRITING, 3),
     "before the tail": ("11", 11, DIES, 11),
     "in the tail": ("12", 13, DIES, 12),
-    "while the pictures are written": ("14", 13, "import referee.record as r\ndef die(*_): " + DIES
+    "while the pictures are written": ("14", 13, "import referee.folder.record as r\ndef die(*_): " + DIES
                                        + "\nr.write_picture = die", 14),
 }  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_a_run_that_its_judge_ended_is_ended_wherever_it_goes_on(desk: Desk) -> 
     assert len(found.metrics) == ended < 14
     desk.out.rename(desk.folder / "whole")
     for every in (1, ended - 1):
-        desk.at(0, "import referee.record as r\ndef die(*_): " + DIES + "\nr.write_picture = die")
+        desk.at(0, "import referee.folder.record as r\ndef die(*_): " + DIES + "\nr.write_picture = die")
         assert desk.child(*run, *desk.FEW, "--checkpoint-every", str(every)) == -9
         assert desk.kept() == ended // every * every
         assert desk("resume", "out", *desk.FEW).code == 0
@@ -142,7 +142,7 @@ IMPATIENT = {
         "monkeypatch.setattr(Path, 'replace', stop)\nraise KeyboardInterrupt"
     ),
     "while the pictures are written": (
-        "import referee.record as r\ndef stop(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "import referee.folder.record as r\ndef stop(*_): os.kill(os.getpid(), signal.SIGINT)\n"
         "monkeypatch.setattr(r, 'write_picture', stop)\nraise KeyboardInterrupt"
     ),
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from referee.cli import main
+from referee.command.app import main
 
 if TYPE_CHECKING:
     from conftest import Desk

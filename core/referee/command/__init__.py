@@ -1,0 +1,1 @@
+"""The command line. It stands on everything else, and nothing stands on it."""
