@@ -230,13 +230,25 @@ def test_x_runs_to_the_right_and_y_downwards() -> None:
 )  # fmt: skip
 def test_a_hinge_is_what_is_lacking(relation: str, good: tuple[float, float], bad: tuple[float, float]) -> None:
     middle = torch.tensor([[0.5, 0.5]])
-    assert relation_loss(torch.tensor([good]), middle, relation, 0.25).item() == 0
+    assert relation_loss(torch.tensor([good]), middle, relation, 0.25, 1).item() == 0
     wrong = torch.tensor([bad], requires_grad=True)
-    loss = relation_loss(wrong, middle, relation, 0.25)
+    loss = relation_loss(wrong, middle, relation, 0.25, 1)
     lacking = (0.32**0.5 - REACH) if relation == "near" else 0.25 + 0.3
     assert loss.item() == pytest.approx(lacking, abs=1e-5)
     (gradient,) = torch.autograd.grad(loss.sum(), wrong)
-    assert relation_loss(wrong - 0.1 * gradient, middle, relation, 0.25).item() < loss.item()
+    assert relation_loss(wrong - 0.1 * gradient, middle, relation, 0.25, 1).item() < loss.item()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "aside"), [(-0.3, 0.15, 0.0), (-0.3, -0.25, 0.1), (-0.3, 0.4, 0.25), (0.2, 0.1, 0.1)]
+)
+def test_what_is_left_but_lower_is_not_left(x: float, y: float, aside: float) -> None:
+    at, origin = torch.tensor([[x, y]]), torch.zeros(1, 2)
+    lacking = max(0.25 + x, 0)
+    for weight in (0.0, 1.0, 2.0):
+        assert relation_loss(at, origin, "left of", 0.25, weight).item() == pytest.approx(lacking + weight * aside)
+    turned = relation_loss(at.flip(1), origin, "above", 0.25, 1)
+    assert turned.item() == pytest.approx(lacking + aside)  # x and y play the same part
 
 
 def test_resizing_turns_nothing_over() -> None:

@@ -89,7 +89,10 @@ class GroundingVqaReferee:
                 total = total + self._options.attributes * self._attributes(views, questions)
             if pairs and queries is not None:
                 centres = dict(zip(names, self._centres(views, queries).unbind(1), strict=True))
-                hinges = [relation_loss(centres[a], centres[b], r, self._options.margin) for a, r, b in pairs]
+                hinges = [
+                    relation_loss(centres[a], centres[b], r, self._options.margin, self._options.aside)
+                    for a, r, b in pairs
+                ]
                 total = total + self._options.relations * torch.stack(hinges).mean(0)
             return total
 
