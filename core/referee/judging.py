@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from torch import Tensor
 from referee.contract import Image, Loss, Prompt, Referee, Viewer
 from referee.errors import OptionError, PluginError, blamed
 from referee.gradients import resize
+from referee.holdings import lent
+from referee.timeout import limited
 from referee.verdicts import Verdicts
 
 
@@ -33,6 +36,8 @@ class Judge:
         patience: verdicts on end without a better one after which a picture ends; None for no end.
         prompt: what it judges by; None for the run's.
         pick: it says which picture of the batch is best.
+        offload: its weights rest in the CPU's memory between two verdicts: see `referee.holdings.lent`.
+        timeout: seconds within which it must give one: see `referee.timeout`; None for no end.
 
     Raises:
         OptionError: numbers below 1, or patience that would end a run on its last picture.
@@ -45,6 +50,8 @@ class Judge:
     patience: int | None = None
     prompt: Prompt | None = None
     pick: bool = False
+    offload: bool = False
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1 or (self.patience is not None and self.patience < 1):
@@ -78,7 +85,7 @@ class Judgement:
     picked: int | None
 
 
-class Bench:
+class Sitting:
     """A judge at work on one run.
 
     Args:
@@ -86,11 +93,15 @@ class Bench:
         prompt: the run's.
         seeds: one per picture.
         rows: of the steps played so far, as in metrics.jsonl.
+        device: of the run.
     """
 
-    def __init__(self, judge: Judge, prompt: Prompt, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, judge: Judge, prompt: Prompt, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]], device: str
+    ) -> None:
         self.judge, self.seeds = judge, seeds
-        self.loss: Loss = judge.referee.read(judge.prompt or prompt)
+        with lent(judge.referee, device) if judge.offload else nullcontext():
+            self.loss: Loss = judge.referee.read(judge.prompt or prompt)
         self.verdicts = Verdicts(len(seeds), judge.patience)
         for row in rows:
             self.verdicts.add(row)
@@ -102,7 +113,8 @@ class Bench:
         Raises:
             PluginError: it fails, or gives something other than one number.
         """
-        with torch.no_grad(), blamed(self.judge.name, k):
+        at_work = lent(self.judge.referee, x.device) if self.judge.offload else nullcontext()
+        with torch.no_grad(), blamed(self.judge.name, k), limited(self.judge.timeout), at_work:
             return torch.cat(
                 [verdict(self.judge.name, self.judge.referee, self.loss, x[i : i + 1]) for i in range(len(x))]
             )

@@ -213,6 +213,7 @@ def assemble(plan: Plan, *, weights: bool = True) -> Parts:
 
 def _judge(plan: Plan, place: Place) -> Judge | None:
     from referee.contract import Referee
+    from referee.holdings import send_home
     from referee.judging import Judge
 
     part = plan.settings.judge
@@ -220,7 +221,9 @@ def _judge(plan: Plan, place: Place) -> Judge | None:
         return None
     own = Prompt(part.prompt) if part.prompt is not None else None
     referee = make(plan.judge, place, Referee)
-    return Judge(part.title, referee, part.every, part.keep, part.patience, own, part.pick)
+    if part.offload and place.weights:
+        send_home(referee)
+    return Judge(part.title, referee, part.every, part.keep, part.patience, own, part.pick, part.offload, part.timeout)
 
 
 def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:

@@ -19,7 +19,7 @@ from referee.control.init_image import STRENGTH, STRENGTH_MASKED, prepared
 from referee.control.photo import read_photo
 from referee.errors import OptionError, PluginError
 from referee.inversion import Step, invert
-from referee.judging import Bench, Judge, verdict
+from referee.judging import Judge, Sitting, verdict
 from referee.layers import Layer, preset
 from referee.panel import Seat, Space, at_work
 from referee.parts import Parts, assemble, check, of_kin
@@ -191,24 +191,24 @@ def drain(
             return parts.prior.decode(latent)
 
     z = now.state.z.to(parts.device) if now.state else None
-    bench = Bench(parts.judge, prompt, seeds, rows) if parts.judge else None
-    if bench and bench.verdicts.given != (now.kept is not None):
+    sitting = Sitting(parts.judge, prompt, seeds, rows, parts.device) if parts.judge else None
+    if sitting and sitting.verdicts.given != (now.kept is not None):
         raise OptionError("The history and the standing are not of one run: only one of them knows of a judge.")
     complete = True
     try:
-        for step in steps if not (bench and bench.verdicts.over) else ():
+        for step in steps if not (sitting and sitting.verdicts.over) else ():
             now, z = now.after(step, z), step.z
-            if bench and bench.judge.is_due(step.k, step.steps):
-                step = replace(step, judge=bench.look(decode(z), step.k))
+            if sitting and sitting.judge.is_due(step.k, step.steps):
+                step = replace(step, judge=sitting.look(decode(z), step.k))
             row = numbers(step)
-            if bench and (better := bench.follow(row)) and step.judge is not None:
+            if sitting and (better := sitting.follow(row)) and step.judge is not None:
                 now = now.keeping(z, better)
             rows.append(row)
             if on_step:
                 on_step(step)
             if keep and step.state:
                 keep(replace(now, state=step.state()), rows)
-            if bench and bench.verdicts.over:
+            if sitting and sitting.verdicts.over:
                 break
     except KeyboardInterrupt:
         complete = False
@@ -216,9 +216,9 @@ def drain(
             raise
         z = now.best if now.best is not None else z
     assert z is not None
-    if bench and now.kept is not None and (bench.judge.keep == "best" or not complete):
+    if sitting and now.kept is not None and (sitting.judge.keep == "best" or not complete):
         z = now.kept.to(parts.device)
-    judged = bench.judgement(complete) if bench else None
+    judged = sitting.judgement(complete) if sitting else None
     return Result(prompt, tuple(seeds), decode(z).cpu(), z.cpu(), rows, complete, dict(now.maps), judged)
 
 

@@ -104,6 +104,10 @@ class JudgePart(Part):
     )
     prompt: str | None = Field(None, description="what it judges by; the run's prompt if not given")
     pick: bool = Field(False, description="it says which of the pictures is best")
+    offload: bool = Field(False, description="its weights rest in the CPU's memory between two verdicts")
+    timeout: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="seconds it may take for a verdict: if it hangs, the run ends"
+    )
 
     @property
     def title(self) -> str:

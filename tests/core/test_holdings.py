@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from referee.contract import Loss, Prompt, Views
 from referee.holdings import holdings, lent, send_home
 from referee.inversion import Step, invert
+from referee.judging import Judge
 from referee.panel import Seat
-from referee.play import score
+from referee.play import generate, parts_of, score
+from referee.result import Result
 from referee.rules import Rules
 from referee.testing import ToyPrior, ToyReferee
 
@@ -110,6 +112,23 @@ def test_a_referee_that_rests_plays_the_same(space: Any) -> None:
     assert all(weight is not home for weight in referee.seen)
     assert layer.weight is home
     assert all(torch.equal(a.z, b.z) for a, b in zip(there, rested, strict=True))
+
+
+def test_a_judge_that_rests_says_the_same() -> None:
+    torch.manual_seed(0)
+    referee = Linear()
+    (layer,) = referee.layers["scores"]
+    home, rules = layer.weight, Rules(steps=4, tail=0, prior_weight=0.1, lr=0.1, views=1)
+
+    def run(*, offload: bool) -> Result:
+        judge = Judge("j", referee, every=2, offload=offload)
+        return generate("red", parts_of(ToyPrior(), [ToyReferee()], rules=rules, size=(8, 8), judge=judge))
+
+    there, rested = run(offload=False), run(offload=True)
+    assert [weight is home for weight in referee.seen] == [True, True, False, False]
+    assert layer.weight is home
+    assert there.judged == rested.judged
+    assert torch.equal(there.images, rested.images)
 
 
 def test_a_score_lends_too() -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -306,6 +307,15 @@ def test_a_judge_that_fails_is_named() -> None:
         generate("red", toys(Judge("j", Odd())))
     with pytest.raises(PluginError, match="'j' failed at step 9: KeyError: 'tokens'"):
         generate("red", toys(Judge("j", Broken())))
+
+
+def test_a_judge_that_hangs_ends_the_run() -> None:
+    class Asleep(Dim):
+        def read(self, prompt: Prompt) -> Callable[[Views], Losses]:
+            return lambda views: sleep(60)  # type: ignore[func-returns-value]
+
+    with pytest.raises(PluginError, match=r"'j' failed at step 3: TimeoutError: no answer within 0\.1 s"):
+        generate("red", toys(Judge("j", Asleep(), every=4, timeout=0.1)))
 
 
 def test_the_loop_itself_knows_no_judge() -> None:

@@ -111,10 +111,16 @@ class Checkpoints:
 
 
 def fingerprint(prompt: str, settings: Settings) -> str:
-    """A sum over all that decides what a run draws: all but device, micro-batch, patience and where files lie."""
-    aside: dict[str, Any] = {"device": True, "rules": {"micro_batch"}, "referees": {"__all__": {"timeout", "offload"}}}
-    aside["init"] = {"image", "mask"}  # their sums decide
-    said = settings.model_dump(mode="json", exclude=aside, exclude_none=True)
+    """A sum over all that decides what a run draws: all but device, micro-batch, patience and where files lie.
+
+    What is as by default is left out: a setting that a later version adds leaves the sum of older runs as it was.
+    """
+    aside: dict[str, Any] = {
+        "device": True, "rules": {"micro_batch"}, "referees": {"__all__": {"timeout", "offload"}},
+        "judge": {"timeout", "offload"}, "init": {"image", "mask"},  # a file's own sum decides
+    }  # fmt: skip
+    said = settings.model_dump(mode="json", exclude=aside, exclude_defaults=True)
+    said = {name: value for name, value in said.items() if value != {}}
     return sha256(json.dumps([prompt, said], sort_keys=True).encode()).hexdigest()
 
 

@@ -219,7 +219,14 @@ def judge_cost(part: JudgePart, judge: Referee, prompt: Prompt, settings: Settin
         x = torch.zeros(1, 3, settings.height, settings.width)
         with meter:
             loss(resize(x, judge.input_size))
-    return Cost(part.title, "judge", *weights(judge), {"verdict": meter.flop * len(settings.seeds)}, meter.peak)
+    return Cost(
+        part.title,
+        "judge",
+        *weights(judge),
+        {"verdict": meter.flop * len(settings.seeds)},
+        meter.peak,
+        rests=part.offload,
+    )
 
 
 def _views(part: RefereePart, settings: Settings) -> int:

@@ -123,3 +123,14 @@ def test_the_settings_sum_leaves_out_what_is_rounding_alone() -> None:
     assert fingerprint("red", base) == fingerprint("red", same)
     assert fingerprint("red", base) != fingerprint("blue", base)
     assert fingerprint("red", base) != fingerprint("red", Settings(zoo=None, rules={"views": 3}))
+    judged = [Settings(zoo=None, judge={"name": "toy", **own}) for own in ({}, {"offload": True}, {"every": 3})]
+    assert fingerprint("red", judged[0]) == fingerprint("red", judged[1]) != fingerprint("red", judged[2])
+
+
+def test_a_setting_that_a_later_version_adds_leaves_the_sum() -> None:
+    class Later(Settings):
+        added: int = 7
+
+    settings = {"zoo": None, "referees": [{"name": "toy", "weight": "cosine(1,0)"}]}
+    assert fingerprint("red", Later(**settings)) == fingerprint("red", Settings(**settings))
+    assert fingerprint("red", Later(**settings, added=8)) != fingerprint("red", Settings(**settings))
