@@ -216,7 +216,7 @@ class Panel:
                     first = str(error).partition("\n")[0] or type(error).__name__
                     raise OptionError(
                         f"There is no memory for one view of '{seat.name}': {first} "
-                        "`referee plan --fit` says what would do; some referees have checkpoint=true, for less memory."
+                        "`referee plan --fit` says what would do; some referees have recompute=true, for less memory."
                     ) from error
             # Outside of the handler, where the error no longer holds what was computed.
             self._halve(seat, most // 2)

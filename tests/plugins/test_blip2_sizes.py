@@ -208,9 +208,9 @@ def test_the_towers_residual_stream_stays_float32(dtype: str) -> None:
     torch.testing.assert_close(losses, exact, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("checkpoint", [False, True])
-def test_frozen_weights_get_no_gradient(checkpoint: bool) -> None:
-    referee = Blip2Referee(model_of("once"), Options(itc=1, checkpoint=checkpoint), Place())
+@pytest.mark.parametrize("recompute", [False, True])
+def test_frozen_weights_get_no_gradient(recompute: bool) -> None:
+    referee = Blip2Referee(model_of("once"), Options(itc=1, recompute=recompute), Place())
     views = torch.rand(2, 3, 30, 30, requires_grad=True)
     referee.read(Prompt(TEXTS[0]))(views).sum().backward()
     assert views.grad is not None
@@ -219,10 +219,10 @@ def test_frozen_weights_get_no_gradient(checkpoint: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_checkpointing_keeps_less_and_changes_no_bit(dtype: str) -> None:
+def test_recomputing_keeps_less_and_changes_no_bit(dtype: str) -> None:
     found = {}
-    for checkpoint in (False, True):
-        referee = Blip2Referee(model_of("every third"), Options(checkpoint=checkpoint), Place(dtype=dtype))
+    for recompute in (False, True):
+        referee = Blip2Referee(model_of("every third"), Options(recompute=recompute), Place(dtype=dtype))
         views = torch.rand(2, 3, 35, 35, generator=torch.Generator().manual_seed(3)).requires_grad_()
         kept: list[int] = []
 
@@ -234,7 +234,7 @@ def test_checkpointing_keeps_less_and_changes_no_bit(dtype: str) -> None:
             embeds = referee._see(views)
         loss = referee._judge(embeds, referee.tokenize(TEXTS[0]).expand(2, -1), None)
         (gradient,) = torch.autograd.grad(loss.sum(), views)
-        found[checkpoint] = loss.detach(), gradient, sum(kept)
+        found[recompute] = loss.detach(), gradient, sum(kept)
     (loss, gradient, kept_all), (same, again, kept_few) = found[False], found[True]
     assert torch.equal(loss, same)
     assert torch.equal(gradient, again)

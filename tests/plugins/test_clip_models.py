@@ -301,9 +301,9 @@ def test_half_precision_gives_float32_numbers(checkpoint: Path, dtype: str) -> N
     torch.testing.assert_close(losses, wanted, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("checkpointed", [False, True])
-def test_frozen_weights_get_no_gradient(checkpoint: Path, checkpointed: bool) -> None:
-    referee = make(checkpoint, checkpoint=checkpointed)
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_frozen_weights_get_no_gradient(checkpoint: Path, recomputed: bool) -> None:
+    referee = make(checkpoint, recompute=recomputed)
     views = pictures(referee, 2).requires_grad_()
     referee.read(Prompt("a red circle"))(views).sum().backward()
     assert views.grad is not None
@@ -311,10 +311,10 @@ def test_frozen_weights_get_no_gradient(checkpoint: Path, checkpointed: bool) ->
     assert [name for name, p in referee.model.named_parameters() if p.requires_grad or p.grad is not None] == []
 
 
-def test_checkpointing_keeps_less_and_changes_no_bit(checkpoint: Path) -> None:
+def test_recomputing_keeps_less_and_changes_no_bit(checkpoint: Path) -> None:
     found = {}
-    for checkpointed in (False, True):
-        referee = make(checkpoint, checkpoint=checkpointed)
+    for recomputed in (False, True):
+        referee = make(checkpoint, recompute=recomputed)
         views = pictures(referee, 2).requires_grad_()
         kept: list[int] = []
 
@@ -325,7 +325,7 @@ def test_checkpointing_keeps_less_and_changes_no_bit(checkpoint: Path) -> None:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = referee.read(Prompt("a red circle"))(views)
         (gradient,) = torch.autograd.grad(loss.sum(), views)
-        found[checkpointed] = loss.detach(), gradient, sum(kept)
+        found[recomputed] = loss.detach(), gradient, sum(kept)
     (loss, gradient, kept_all), (same, again, kept_few) = found[False], found[True]
     assert torch.equal(loss, same)
     assert torch.equal(gradient, again)

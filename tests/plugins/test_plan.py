@@ -185,14 +185,14 @@ def test_the_forecast_of_memory_is_that_of_a_real_step(pocket: Scales) -> None:
 
 
 def test_memory_falls_with_what_saves_it(sd15: Scales) -> None:
-    def beside(checkpoint: bool = False, batch: int = 10, dtype: str = "bfloat16") -> int:
-        referees = [{"name": "blip2", "options": {"checkpoint": checkpoint}}]
+    def beside(recompute: bool = False, batch: int = 10, dtype: str = "bfloat16") -> int:
+        referees = [{"name": "blip2", "options": {"recompute": recompute}}]
         return (
             sd15.weigh(settings_of("sd15", referees=referees, dtype=dtype, rules={"micro_batch": batch})).parts[1].peak
         )
 
     full = beside()
-    assert beside(dtype="float32") > full > beside(batch=5) > beside(checkpoint=True, batch=5)
+    assert beside(dtype="float32") > full > beside(batch=5) > beside(recompute=True, batch=5)
 
 
 @pytest.mark.parametrize(("memory", "flags"), [(400 * GIB, []), (12 * GIB, ["--dtype bfloat16"])])
@@ -207,8 +207,8 @@ def test_what_cannot_fit_is_said_with_everything_tried(sd15: Scales) -> None:
     found = fit(sd15, REGISTRY, settings_of("sd15"), GIB, apart=True)
     assert not found.fits
     assert found.flags == (
-        "--dtype bfloat16", "--set rules.micro_batch=1", "--referee blip2:checkpoint=true",
-        "--prior 'stable-diffusion:cfg=30,template=A photo exactly contains {prompt},checkpoint=true,vae=zoo:taesd'",
+        "--dtype bfloat16", "--set rules.micro_batch=1", "--referee blip2:recompute=true",
+        "--prior 'stable-diffusion:cfg=30,template=A photo exactly contains {prompt},recompute=true,vae=zoo:taesd'",
     )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def test_where_nothing_else_is_enough_referees_rest(pocket: Scales) -> None:
     "part",
     [
         RefereePart(name="clip"),
-        RefereePart(name="clip", weight="cosine(1, 0.5)", start=0.2, label="a, b", options={"checkpoint": True}),
+        RefereePart(name="clip", weight="cosine(1, 0.5)", start=0.2, label="a, b", options={"recompute": True}),
         RefereePart(name="a:clip", negative=True, margin=0.5, aug={"name": "kornia", "options": {"hue": 0.1}}),
         RefereePart(name="clip", aug="none", prompt='say "x"=1, or not', options={"k": ["a", 1], "t": "true"}),
     ],

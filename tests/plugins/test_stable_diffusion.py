@@ -174,8 +174,8 @@ def test_a_decoder_that_keeps_less_gives_the_same_gradients_every_time(
 ) -> None:
     found: list[torch.Tensor] = []
     kept = []
-    for checkpoint in (False, True):
-        prior = make(vae=vae and str(folder / vae), checkpoint=checkpoint)
+    for recompute in (False, True):
+        prior = make(vae=vae and str(folder / vae), recompute=recompute)
         z = latents(prior).requires_grad_()
         with Meter() as meter:
             x = prior.decode(z)

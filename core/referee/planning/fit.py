@@ -1,7 +1,7 @@
 """What would make a run fit into so much memory: the cheapest of a few known changes, and the flags to type for it.
 
 From what costs nothing to what shows in the picture: half precision; fewer views at once; parts that keep less and
-compute it again (their option ``checkpoint``, if they have one); referees that rest in the CPU's memory between their
+compute it again (their option ``recompute``, if they have one); referees that rest in the CPU's memory between their
 turns (``offload``), where that is another; what a zoo offers in place of a part (its checkpoints' ``thrift``, such as
 a tiny decoder).
 """
@@ -20,7 +20,7 @@ from referee.planning.preflight import Forecast, Scales
 from referee.plugins import Registry
 from referee.settings import Part, Settings, build
 
-CHECKPOINT = "checkpoint"
+RECOMPUTE = "recompute"
 """The option's name, by convention: true keeps less in memory and computes it again."""
 
 
@@ -60,7 +60,7 @@ def _candidates(scales: Scales, registry: Registry, settings: Settings, apart: b
     changes: list[Mapping[str, Any]] = [
         {"dtype": "bfloat16" if settings.dtype == "float32" else settings.dtype},
         {"referees": _thrifty(registry, settings, resting=False)},
-        {"prior": _checkpointed(registry, settings)},
+        {"prior": _recomputed(registry, settings)},
         *([{"referees": _thrifty(registry, settings, resting=True)}] if apart and len(settings.referees) > 1 else []),
         {"prior": _replaced(scales.shelf, settings)},
     ]
@@ -74,20 +74,20 @@ def _candidates(scales: Scales, registry: Registry, settings: Settings, apart: b
 
 
 def _thrifty(registry: Registry, settings: Settings, *, resting: bool) -> list[dict[str, Any]]:
-    """The referees, each with the option `CHECKPOINT` if it has it; and resting between their turns."""
+    """The referees, each with the option `RECOMPUTE` if it has it; and resting between their turns."""
     parts: list[dict[str, Any]] = _table(settings)["referees"]
     for part in parts:
-        if CHECKPOINT in registry.find("referee", part["name"]).options.model_fields:
-            part["options"] = {**part.get("options", {}), CHECKPOINT: True}
+        if RECOMPUTE in registry.find("referee", part["name"]).options.model_fields:
+            part["options"] = {**part.get("options", {}), RECOMPUTE: True}
         part["offload"] = part["offload"] or resting
     return parts
 
 
-def _checkpointed(registry: Registry, settings: Settings) -> dict[str, Any]:
-    """The prior, with the option `CHECKPOINT` if it has it."""
+def _recomputed(registry: Registry, settings: Settings) -> dict[str, Any]:
+    """The prior, with the option `RECOMPUTE` if it has it."""
     assert settings.prior
-    has = CHECKPOINT in registry.find("prior", settings.prior.name).options.model_fields
-    return {"name": settings.prior.name, "options": {**settings.prior.options, **({CHECKPOINT: True} if has else {})}}
+    has = RECOMPUTE in registry.find("prior", settings.prior.name).options.model_fields
+    return {"name": settings.prior.name, "options": {**settings.prior.options, **({RECOMPUTE: True} if has else {})}}
 
 
 def _replaced(shelf: Sequence[Checkpoint], settings: Settings) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _told(before: Settings, after: Settings) -> Iterator[str]:
         yield "referees rest in the CPU's memory between their turns: the same result, and their weights travel"
     if after.prior and before.prior:
         new = {key: value for key, value in after.prior.options.items() if before.prior.options.get(key) != value}
-        if new.pop(CHECKPOINT, False):
+        if new.pop(RECOMPUTE, False):
             yield "the decoder keeps less and decodes again for each referee: the same result"
         if new:
             yield f"{', '.join(f'{key}={value}' for key, value in new.items())}: another picture, near the same"
@@ -140,8 +140,8 @@ def typed(part: Part) -> str:
     """A part as it is typed: what `referee.typed.parse_part` reads.
 
     >>> from referee.settings import RefereePart
-    >>> typed(RefereePart(name="clip", weight="cosine(1, 0.5)", options={"checkpoint": True}))
-    'clip:weight=cosine(1.0, 0.5),checkpoint=true'
+    >>> typed(RefereePart(name="clip", weight="cosine(1, 0.5)", options={"recompute": True}))
+    'clip:weight=cosine(1.0, 0.5),recompute=true'
     """
     table = part.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"name", "options"})
     values = {**table, **part.options}

@@ -51,7 +51,7 @@ def load(options: Options, place: Place) -> StableDiffusionPrior:
     with _quiet():
         prior = StableDiffusionPrior(
             # Channels last makes its decoder a fourth faster on a CPU; the UNet gains nothing.
-            vae=_vae(vae_folder(options), dtype, place, options.checkpoint).to(
+            vae=_vae(vae_folder(options), dtype, place, options.recompute).to(
                 place.device, memory_format=torch.channels_last
             ),
             unet=_model(UNet2DConditionModel, model / "unet", STEMS["unet"], dtype, place),

@@ -55,7 +55,7 @@ class Options(BaseModel):
         description="noise levels stay below this fraction; falling, as in DreamTime (arXiv 2306.12422), coarse comes "
         "before fine: cosine(0.95, 0.3), or with t_min=linear(0.85, 0.02) linear(0.95, 0.12), a window that slides",
     )
-    checkpoint: bool = Field(
+    recompute: bool = Field(
         default=False, description="keep less of the decoder in memory, and decode again for each referee's gradient"
     )
     sample_steps: int = Field(default=30, ge=1, description="DDIM steps of a plain sample")

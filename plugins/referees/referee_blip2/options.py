@@ -30,7 +30,7 @@ class Options(BaseModel):
     cg: float = Field(default=1.0, ge=0, description="weight of the caption generation loss, L_CG")
     itc: float = Field(default=0.0, ge=0, description="weight of the contrastive loss, 1 - cosine; not in the paper")
     attention: Literal["sdpa", "eager"] = Field(default="sdpa", description="how attention is computed")
-    checkpoint: bool = Field(default=False, description="keep less of the vision tower in memory, for more time")
+    recompute: bool = Field(default=False, description="keep less of the vision tower in memory, for more time")
 
     @model_validator(mode="after")
     def _something_to_judge(self) -> Options:

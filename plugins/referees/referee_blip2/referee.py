@@ -38,7 +38,7 @@ class Blip2Referee:
         self.model = model.to(place.device).eval().requires_grad_(False)
         self._options = options
         self._device = torch.device(place.device)
-        if options.checkpoint:
+        if options.recompute:
             model.recompute()
 
     @property

@@ -19,7 +19,7 @@ def _make(options: Options, place: Place) -> Referee:
     from .referee import ClipReferee
 
     model, tokenizer = load(options) if place.weights else outline(options)
-    return ClipReferee(model, tokenizer, options.text_template, place, checkpoint=options.checkpoint)
+    return ClipReferee(model, tokenizer, options.text_template, place, recompute=options.recompute)
 
 
 @hookimpl

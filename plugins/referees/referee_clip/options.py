@@ -37,7 +37,7 @@ class Options(BaseModel):
     )
     pretrained: str = Field(default="", description="tag of open_clip's weights for a name, e.g. openai; else ''")
     text_template: str = Field(default="{prompt}", description="what the text encoder reads")
-    checkpoint: bool = Field(
+    recompute: bool = Field(
         default=False, description="keep less of a transformer's image tower in memory, for a third more time"
     )
 

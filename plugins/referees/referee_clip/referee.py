@@ -34,14 +34,14 @@ class ClipReferee:
         tokenizer: of open_clip, for that model.
         template: what the text encoder reads; ``{prompt}`` is replaced by the prompt.
         place: device, and type of the image tower's matrix products; weights and text tower stay float32.
-        checkpoint: keep less of the image tower in memory, and compute it again for the gradient.
+        recompute: keep less of the image tower in memory, and compute it again for the gradient.
 
     Raises:
         OptionError: the type is none of float32, bfloat16, float16, or the device does not have it.
         WeightsError: the model wants images that are not square.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, template: str, place: Place, *, checkpoint: bool = False) -> None:
+    def __init__(self, model: Any, tokenizer: Any, template: str, place: Place, *, recompute: bool = False) -> None:
         self._autocast = autocast(place, "clip")
         self.model = model.to(place.device).eval().requires_grad_(False)
         self._size = _side(model.visual.image_size)
@@ -49,7 +49,7 @@ class ClipReferee:
         self._template = template
         self._device = torch.device(place.device)
         self._framing = Framing.of(model.visual.preprocess_cfg, self._size)
-        if checkpoint:
+        if recompute:
             model.visual.set_grad_checkpointing()
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (model.visual.image_mean, model.visual.image_std))
         self._mean, self._std = mean.to(self._device), std.to(self._device)
