@@ -22,6 +22,8 @@ from transformers import Blip2ForImageTextRetrieval
 
 from referee.command.app import main
 from referee.errors import WeightsError
+from referee.plugins import discover
+from referee.testing import check_converter
 from referee_blip2.convert import convert, read_tensors
 from referee_blip2.eva import stretch
 from referee_blip2.loss import matching_loss, token_losses
@@ -85,6 +87,18 @@ def converted(published: Path) -> Path:
     done = command("--lavis", published / "whole.pth", "--vocab", CASE / "vocab.txt", *HEADS, "--out", out)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{out}\n", "")
     return out
+
+
+def test_it_passes_the_checks_of_a_converter(published: Path) -> None:
+    spec = discover().find("converter", "blip2")
+    given = {
+        "lavis": published / "blip2_pretrained.pth",
+        "eva": published / "eva_vit_g.pth",
+        "vocab": CASE / "vocab.txt",
+    }
+    heads = {"vision_heads": 4, "qformer_heads": 4, "eva_blocks": 3}
+    outcomes = check_converter(spec, given | heads)
+    assert [outcome.check for outcome in outcomes if outcome.status != "ok"] == []
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
