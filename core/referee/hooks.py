@@ -246,6 +246,40 @@ class Hooks:
         """Offer converters of checkpoints: ``register(ConverterSpec(...))``."""
 
     @hookspec
+    def referee_benches(self, register: Register) -> None:
+        """Offer benches: ``register(Spec(...))`` whose factory returns a `referee.bench.contract.Bench`.
+
+        A whole one, as a single file for ``referee bench bright --plugin FILE``:
+
+            import pydantic
+            from referee.bench.contract import Column, Item
+            from referee.hooks import Spec, hookimpl
+
+            class Options(pydantic.BaseModel, extra="forbid", frozen=True):
+                n: int = pydantic.Field(2, ge=1, le=3, description="prompts")
+
+            class Bright:
+                columns = {"bright": Column("brightness", proportion=True)}
+
+                def __init__(self, n):
+                    self.n = n
+
+                def items(self):
+                    colours = ("red", "yellow", "black")[: self.n]
+                    return [Item(i, f"a {colour} circle", "circles") for i, colour in enumerate(colours)]
+
+                def methods(self):
+                    return {"plain": {"draw": "sample"}, "short": {"rules": {"steps": 20}}}
+
+                def score(self, image, item, seed):
+                    return {"bright": image.mean().item()}
+
+            @hookimpl
+            def referee_benches(register):
+                register(Spec("bright", "how bright circles are", lambda options, place: Bright(options.n), Options))
+        """
+
+    @hookspec
     def referee_step(self, step: Step) -> None:
         """Observe each step of the command's runs, after it: log it, draw it. What is returned is ignored.
 

@@ -276,7 +276,7 @@ def make(order: Order, place: Place, kind: type) -> Any:
     if not isinstance(made, kind):
         raise PluginError(
             f"'{name}' is offered as a {kind.__name__.lower()} and made a {type(made).__name__}, which is none: see "
-            f"referee.contract.{kind.__name__} for what it needs."
+            f"{kind.__module__}.{kind.__name__} for what it needs."
         )
     return made
 

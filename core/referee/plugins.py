@@ -30,13 +30,27 @@ from pydantic import BaseModel
 from referee.errors import PluginError, nearest
 from referee.hooks import API_VERSION, HEAVY, PROJECT, ConverterSpec, Hooks, Spec, ZooSpec
 
-Kind = Literal["referee", "prior", "augmentation", "balancer", "zoo", "converter"]
-KINDS: tuple[Kind, ...] = ("referee", "prior", "augmentation", "balancer", "zoo", "converter")
+Kind = Literal["referee", "prior", "augmentation", "balancer", "zoo", "converter", "bench"]
+KINDS: tuple[Kind, ...] = ("referee", "prior", "augmentation", "balancer", "zoo", "converter", "bench")
 SPECS: dict[Kind, Any] = {"zoo": ZooSpec, "converter": ConverterSpec}
 """What a hook registers, where it is not a `Spec`."""
 ENVIRONMENT = "REFEREE_LOAD_PLUGINS"
 TRACE = "REFEREE_TRACE_PLUGINS"
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def hook_of(kind: Kind) -> str:
+    """The hook by which parts of a kind are offered.
+
+    >>> hook_of("zoo"), hook_of("bench")
+    ('referee_zoos', 'referee_benches')
+    """
+    return f"{PROJECT}_{plural(kind)}"
+
+
+def plural(kind: Kind) -> str:
+    """Several of a kind."""
+    return f"{kind}es" if kind == "bench" else f"{kind}s"
 
 
 @dataclass(slots=True)
@@ -140,13 +154,13 @@ class Registry:
             if not isinstance(spec.name, str) or not NAME.fullmatch(spec.name):
                 raise ValueError(f"{spec.name!r} is no name for a {kind}: use lower case, digits and dashes")
             if spec.name in (other.name for other in specs):
-                raise ValueError(f"it offers two {kind}s called '{spec.name}'")
+                raise ValueError(f"it offers two {plural(kind)} called '{spec.name}'")
             options = getattr(spec, "options", BaseModel)
             if not (isinstance(options, type) and issubclass(options, BaseModel)):
                 raise TypeError(f"the options of '{spec.name}' must be a pydantic model, not {options!r}")
             specs.append(spec)
 
-        hook = getattr(self._manager.hook, f"referee_{kind}s")
+        hook = getattr(self._manager.hook, hook_of(kind))
         others = [p for p in self._manager.get_plugins() if p is not module]
         self._manager.subset_hook_caller(hook.name, others)(register=register)
         return specs

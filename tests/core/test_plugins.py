@@ -14,7 +14,7 @@ import pytest
 import referee.plugins
 from referee.errors import PluginError
 from referee.hooks import API_VERSION, ConverterSpec, Hooks, Spec, ZooSpec, hookimpl, hookspec
-from referee.plugins import ENVIRONMENT, KINDS, TRACE, Registry, discover
+from referee.plugins import ENVIRONMENT, KINDS, TRACE, Registry, discover, hook_of
 
 GOOD = """
 from referee.hooks import Spec, ZooSpec, hookimpl
@@ -385,7 +385,7 @@ def test_all_hooks_reach_their_kind() -> None:
 
     module = All()
     for kind in KINDS:
-        setattr(module, f"referee_{kind}s", offer(kind))
+        setattr(module, hook_of(kind), offer(kind))
     registry = Registry()
     plugin = registry.add(module, "all")
     assert plugin.status == "active", plugin.reason

@@ -27,7 +27,7 @@ from pages.configuration import TABLES
 
 import referee
 from referee.hooks import Hooks
-from referee.plugins import KINDS
+from referee.plugins import KINDS, hook_of
 
 ROOT = Path(__file__).parents[2]
 LARGEST = 1 << 20
@@ -95,7 +95,7 @@ def words(text: str) -> str:
 
 def test_every_hook_is_told(site: Path) -> None:
     assert hooks.names() == [name for name in vars(Hooks) if name.startswith("referee_")]
-    assert {f"referee_{kind}s" for kind in KINDS} < set(hooks.names())
+    assert {hook_of(kind) for kind in KINDS} < set(hooks.names())
     for name in hooks.names():
         page = read(site / "hooks" / f"{name}.html")
         told = words((getattr(Hooks, name).__doc__ or "").split("\n\n")[0])

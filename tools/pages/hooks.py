@@ -9,11 +9,13 @@ from pages.prose import fenced, plain, prose
 from pages.source import definition
 from referee import hooks
 from referee.command.scaffold import USAGE, project
-from referee.hooks import ConverterSpec, Hooks, Spec, ZooSpec
-from referee.plugins import KINDS, SPECS
+from referee.hooks import Hooks, Spec, ZooSpec
+from referee.plugins import KINDS, SPECS, hook_of
 
-PROTOCOLS = {"referee": "Referee", "prior": "Prior", "augmentation": "Augmentation", "balancer": "Balancer"}
-MORE = {"referee": ["Viewer"], "prior": ["Sampler"], "balancer": ["Remembering"]}
+PROTOCOLS = {
+    "referee": "Referee", "prior": "Prior", "augmentation": "Augmentation", "balancer": "Balancer", "bench": "Bench",
+}  # fmt: skip
+MORE = {"referee": ["Viewer"], "prior": ["Sampler"], "balancer": ["Remembering"], "bench": ["Column", "Item", "Named"]}
 """What a part may keep besides."""
 
 
@@ -55,7 +57,7 @@ def _page(name: str) -> str:
     hook = getattr(Hooks, name)
     parameters = list(inspect.signature(hook).parameters)[1:]
     text = f"# `{name}`\n\n{prose(hook.__doc__)}\n**Arguments**: {', '.join(f'`{p}`' for p in parameters)}\n\n"
-    kind = next((kind for kind in KINDS if name == f"referee_{kind}s"), None)
+    kind = next((kind for kind in KINDS if name == hook_of(kind)), None)
     if kind is None:
         return text + f"## A step\n\n`referee.inversion.Step`: {prose(definition('referee.inversion', 'Step').said)}"
     spec = SPECS.get(kind, Spec)
@@ -64,13 +66,15 @@ def _page(name: str) -> str:
         for inner in (hooks.Checkpoint, hooks.ZooFile):
             text += f"`referee.hooks.{inner.__name__}`: {prose(inner.__doc__)}\n"
     if kind in PROTOCOLS:
-        text += "## What the part must keep\n\n" + fenced(definition("referee.contract", PROTOCOLS[kind]).source)
+        home = "referee.bench.contract" if kind == "bench" else "referee.contract"
+        text += "## What the part must keep\n\n" + fenced(definition(home, PROTOCOLS[kind]).source)
         for other in MORE.get(kind, []):
-            text += "\nIt may keep this, too:\n\n" + fenced(definition("referee.contract", other).source)
+            said = "With" if home != "referee.contract" and other != "Named" else "It may keep this, too"
+            text += f"\n{said}:\n\n" + fenced(definition(home, other).source)
     if kind in USAGE:
         made = project("mine", kind)
         text += f"\n## A whole plug-in\n\nThis is what `referee plugins new mine --kind {kind}` writes.\n\n"
         text += fenced(made["referee_mine.py"], title="referee_mine.py")
         text += "\nIts test:\n\n" + fenced(made["tests/test_mine.py"])
-    assert kind in USAGE or spec is ConverterSpec  # whose docstring has the example
+    assert "hookimpl" in text, name  # an example, here or in the docstring
     return text

@@ -16,6 +16,7 @@ FLAGS = {
     "referee": "referee generate PROMPT --referee {}", "prior": "referee generate PROMPT --prior {}",
     "augmentation": "referee generate PROMPT --aug {}", "balancer": "referee generate PROMPT --balancer {}",
     "zoo": "referee generate PROMPT --zoo {}", "converter": "referee convert {} --out FOLDER",
+    "bench": "referee bench {} --out FOLDER",
 }  # fmt: skip
 
 

@@ -234,6 +234,8 @@ def _examined(
             return examine_converter(spec, options, skip=skip)
         mend = f"it needs something to convert: referee plugins check {spec.name}:OPTION=FILE,... --kind converter"
         return iter([Outcome("converts", "skipped", mend)])
+    if kind == "bench":
+        return iter([Outcome("scores", "skipped", f"it needs pictures: referee bench {spec.name}")])
     if kind == "zoo":
         return examine_zoo(spec, registry, prompt=prompt, skip=skip)
     default = Settings.model_fields["zoo"].default
