@@ -159,7 +159,7 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
     assert [len(row["losses"]) for row in metrics] == [1] * 2 + [0] * 10  # the default tail of 10
     assert (desk.folder / "steps").read_text().split() == [str(k) for k in range(12)]
     with Image.open(out / "evolution.png") as sheet:
-        assert sheet.size == (70 + 10 * 130, 16 + 2 * 130)  # nine moments and the end, two pictures
+        assert sheet.size == (70 + 8 * 130, 16 + 2 * 130)  # after 0, 1, 2, 3, 5, 7, 9, 12 steps; two pictures
     with Image.open(out / "picture-3.png") as picture:
         assert picture.size == (16, 16)
         assert (picture.text["prompt"], picture.text["seed"]) == ("red", "3")
