@@ -29,9 +29,10 @@ from referee import balance
 from referee.contract import Augmentation, Balancer, Image, Latent, Memory, Prior, Progress, Prompt, Pull
 from referee.control.canvas import Canvas
 from referee.errors import OptionError, blamed
-from referee.panel import Panel, Seat, Space, check, shaped
+from referee.panel import Panel, Space, check, shaped
 from referee.randomness import generators, normal
 from referee.rules import Rules
+from referee.seat import Seat
 from referee.state import State
 
 __all__ = ["Seat", "State", "Step", "invert"]

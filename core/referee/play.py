@@ -21,13 +21,14 @@ from referee.errors import OptionError, PluginError
 from referee.inversion import Step, invert
 from referee.judging import Judge, Sitting, verdict
 from referee.layers import Layer, preset
-from referee.panel import Seat, Space, at_work
+from referee.panel import Space
 from referee.parts import Parts, assemble, check, of_kin
 from referee.pixels import from_pillow
 from referee.plugins import Registry, discover
 from referee.randomness import generators
 from referee.result import Result, Standing, numbers
 from referee.rules import Rules
+from referee.seat import Seat, at_work
 from referee.settings import NO_ZOO, build
 
 

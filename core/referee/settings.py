@@ -45,7 +45,7 @@ def _augmentation(value: Any) -> Any:
 
 
 class RefereePart(Part):
-    """A referee by name, with its place at the table: see `referee.panel.Seat`."""
+    """A referee by name, with its place at the table: see `referee.seat.Seat`."""
 
     model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
 

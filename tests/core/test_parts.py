@@ -16,11 +16,11 @@ from referee.errors import OptionError, PluginError, PromptError, WeightsError
 from referee.hooks import Checkpoint, Place, Spec, ZooFile, ZooSpec, hookimpl
 from referee.judging import Judge
 from referee.layers import Layer
-from referee.panel import Seat
 from referee.parts import assemble, check, device_name, seats_of
 from referee.plugins import Registry
 from referee.prompt import Prompt
 from referee.schedules import linear
+from referee.seat import Seat
 from referee.settings import build
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
 
