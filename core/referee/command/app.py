@@ -12,7 +12,7 @@ import warnings
 
 import typer
 
-from referee.command import convert, plugins, zoo
+from referee.command import convert, crash, plugins, zoo
 from referee.command.doctor import doctor
 from referee.command.draw import generate, sample, score
 from referee.command.plan import plan
@@ -49,11 +49,11 @@ def main() -> None:
         app(prog_name="referee")  # however it was called: Tab asks by this name
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
+        if error.__cause__ is not None and (said := crash.blame(error)):
+            print(f"referee: {said}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         if out_of_memory(error):
             print(f"referee: {short_of_memory(error)}", file=sys.stderr)
             sys.exit(2)
-        from referee.command.crash import report
-
-        sys.exit(report(error))
+        sys.exit(crash.report(error))

@@ -264,3 +264,12 @@ def test_weights_that_are_cut_on_the_way_end_the_process_and_the_checkpoint_is_k
     (desk.folder / "w.safetensors").write_bytes(whole)
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
+
+
+@pytest.mark.parametrize("where", ["loss", "read"])
+def test_who_fails_before_a_step_was_played_is_named_with_the_way_out(desk: Desk, where: str) -> None:
+    desk.at(where, "1 / 0")
+    answer = desk(*desk.RUN, *desk.FEW)
+    assert answer.code in (1, 2)
+    assert "This happened in the plug-in file toys.py, given by --plugin." in answer.err
+    assert not desk.out.exists()
