@@ -91,6 +91,9 @@ class Row(BaseModel):
     losses: Numbers = Field(default_factory=dict)
     norms: Numbers = Field(default_factory=dict)
     agreement: PerSeed | None = None
+    sat_out: dict[str, Annotated[list[bool], Field(max_length=MAX_IMAGES)]] = Field(
+        default_factory=dict, description="whose gradient was zero or not finite, for which pictures"
+    )
     cosines: Numbers | None = Field(None, description="of the gradients, by pair: one/other")
     judge: PerSeed | None = Field(None, description="the judge's losses after the step, where it was asked")
     hacked: Annotated[list[bool], Field(max_length=MAX_IMAGES)] | None = Field(

@@ -21,6 +21,7 @@ from referee.errors import OptionError, OutputError, RunError
 from referee.folder.film import LOSSLESS, encode
 from referee.folder.record import write_whole
 from referee.folder.run import MAX_FILM, MAX_TOML, Row, Run, read_plain
+from referee.watching.absent import sat_out, told
 from referee.watching.curves import Curve, number, svg
 
 MARK = b'<meta name="generator" content="referee">'
@@ -122,12 +123,12 @@ def _view(run: Run) -> dict[str, Any]:
     who = " + ".join(part.title for part in run.settings.referees) or "the prior alone"
     steps = f"{rules.steps} steps" if run.about.command == "generate" else "plain sampling"
     pictures = [_picture(run, seed) for seed in run.pictures]
-    hacking = _hacking(run)
+    absent = told(sat_out((row.norms, row.sat_out) for row in run.metrics))
     return {
         "prompt": run.prompt.text,
         "facts": f"{who} · {steps} · {size} pixels · {seeds}{zoo}",
         "short": f"{seeds} · {who}",
-        "warnings": [said for said in (_stopped(run), hacking) if said],
+        "warnings": [said for said in (_stopped(run), *absent, _hacking(run)) if said],
         "judged": list(_judged(run)),
         "pictures": pictures,
         "frames": run.about.frames if any(picture["film"] for picture in pictures) else (),
@@ -237,9 +238,9 @@ def _made_with(run: Run) -> Iterator[tuple[str, str]]:
     about = run.about
     for part in about.parts:
         yield f"{part.kind} {part.name}", f"{part.distribution} {part.version}".strip()
-    for name, told in (("device", about.device), ("platform", about.platform), ("python", about.python)):
-        if told:
-            yield name, told
+    for name, value in (("device", about.device), ("platform", about.platform), ("python", about.python)):
+        if value:
+            yield name, value
     yield from about.libraries.items()
     for name, digest in about.weights.items():
         yield name, f"sha256 {digest[:12]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -273,3 +274,15 @@ def test_who_fails_before_a_step_was_played_is_named_with_the_way_out(desk: Desk
     assert answer.code in (1, 2)
     assert "This happened in the plug-in file toys.py, given by --plugin." in answer.err
     assert not desk.out.exists()
+
+
+def test_a_referee_that_never_has_a_say_is_told_of(desk: Desk) -> None:
+    desk.rewrite("return plain(views) if answer is None else answer", "return plain(views) * float('nan')")
+    answer = desk(*desk.RUN, "--json")
+    assert answer.code == 0
+    said = json.loads(answer.out)["sat_out"]
+    assert said.keys() == {"toy", "b"}
+    assert all(count == played > 0 for count, played in said.values())
+    page = (desk.out / "report.html").read_text()
+    assert "sat out" in page
+    assert "Nothing on the picture is its doing." in page

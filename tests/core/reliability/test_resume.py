@@ -155,3 +155,14 @@ def test_a_limit_is_checked(desk: Desk, seconds: str) -> None:
     assert (answer.code, answer.out) == (2, "")
     assert "say how many seconds, more than 0 and at most a month" in answer.err
     assert not desk.out.exists()
+
+
+def test_what_a_stopped_run_showed_is_shown_anew(desk: Desk) -> None:
+    desk.at(7, "raise KeyboardInterrupt")
+    assert desk(*desk.RUN, "--animation", "gif", "-q").code == 130
+    page, film = desk.out / "report.html", desk.out / "evolution.gif"
+    before = film.read_bytes()
+    assert "Stopped after" in page.read_text()
+    assert desk("resume", "out", "--no-report", "-q").code == 0
+    assert "Stopped after" not in page.read_text()
+    assert film.read_bytes() != before
