@@ -141,6 +141,7 @@ def _view(run: Run) -> dict[str, Any]:
             for seed in list(run.pictures)[:MOST]
             for name, found in run.maps(seed).items()
         ],
+        "files": sorted({part.distribution for part in run.about.parts if part.distribution.endswith(".py")}),
         "command": f"referee {run.about.command} --config {shlex.quote(str(run.folder / 'run.toml'))}",
         "settings": list(_settings(run)),
         "made_with": list(_made_with(run)),

@@ -33,7 +33,7 @@ def test_a_full_disk(desk: Desk, unbroken: dict[str, bytes], every: str, kept: i
     assert answer.code == 1
     assert "No space left on device" in answer.err
     said = f"{kept} steps are kept" if kept else "No step is kept"
-    assert answer.err.endswith(f"referee: {said}. To go on: referee resume out\n")
+    assert answer.err.endswith(f"referee: {said}. To go on: referee resume out --plugin toys.py\n")
     assert "Traceback" not in answer.err
     assert not list(desk.out.glob(".*.tmp"))
     desk.monkeypatch.undo()
@@ -82,7 +82,7 @@ def test_a_referee_that_fails_is_named_and_nothing_is_lost(desk: Desk, unbroken:
     *lines, last = answer.err.splitlines()
     assert len(lines) == len(said)
     assert all(words in line for words, line in zip(said, lines, strict=True)), lines
-    assert last == "referee: 5 steps are kept. To go on: referee resume out"
+    assert last == "referee: 5 steps are kept. To go on: referee resume out --plugin toys.py"
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
 
@@ -123,7 +123,7 @@ def test_whoever_hangs_ends_the_run_in_time(
     assert answer.code == 1
     assert said in answer.err.splitlines()[0 if said.startswith("referee") else -3]
     assert answer.err.splitlines()[-2] == HERE
-    assert answer.err.splitlines()[-1] == f"referee: {steps} steps are kept. To go on: referee resume out"
+    assert answer.err.splitlines()[-1] == f"referee: {steps} steps are kept. To go on: referee resume out --plugin toys.py"
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
 
@@ -200,7 +200,7 @@ def test_memory_that_runs_out_elsewhere_ends_a_run_that_can_go_on(desk: Desk, un
         "referee: Out of memory: CUDA out of memory. Tried to allocate 2 GiB. "
         "`referee plan --fit 12GB` says what needs less.",
         "referee: This happened in the plug-in file toys.py, given by --plugin.",
-        "referee: 5 steps are kept. To go on: referee resume out",
+        "referee: 5 steps are kept. To go on: referee resume out --plugin toys.py",
     ])  # fmt: skip
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken

@@ -116,7 +116,7 @@ def test_a_signal_leaves_the_best_picture_and_a_checkpoint(
     signal.signal(signal.SIGINT, handler)
     assert answer.code == code, answer.err
     assert "Stopped after 9 steps; this is the best picture so far." in answer.out
-    assert "To go on: referee resume out" in answer.out
+    assert "To go on: referee resume out --plugin toys.py" in answer.out
     assert [signal.getsignal(getattr(signal, s)) for s in ("SIGTERM", "SIGHUP")] == before
     signal.signal(signal.SIGHUP, hang_up)
     run = open_run(desk.out)
@@ -186,5 +186,5 @@ def test_as_a_process_that_is_terminated(desk: Desk) -> None:
         2, "referee: Another process is at work on out. Wait for its end, or stop it.\n",
     )  # fmt: skip
     assert (process.returncode, err) == (143, "")
-    assert "To go on: referee resume out" in out
+    assert "To go on: referee resume out --plugin toys.py" in out
     assert desk.kept() > 3
