@@ -58,6 +58,7 @@ def test_a_disk_on_which_no_checkpoint_fits(desk: Desk, unbroken: dict[str, byte
 
 
 HERE = "referee: This happened in the plug-in file toys.py, given by --plugin."
+GO_ON = "To go on: referee resume out --plugin toys.py"
 FAULTS = {
     "an error": ("raise KeyError('tokens')", ["'toy' failed at step 5: KeyError: 'tokens'", HERE]),
     "sys.exit": ("sys.exit(0)", ["'toy' failed at step 5: SystemExit: 0", HERE]),
@@ -123,7 +124,7 @@ def test_whoever_hangs_ends_the_run_in_time(
     assert answer.code == 1
     assert said in answer.err.splitlines()[0 if said.startswith("referee") else -3]
     assert answer.err.splitlines()[-2] == HERE
-    assert answer.err.splitlines()[-1] == f"referee: {steps} steps are kept. To go on: referee resume out --plugin toys.py"
+    assert answer.err.splitlines()[-1] == f"referee: {steps} steps are kept. {GO_ON}"
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
 
