@@ -32,6 +32,7 @@ from referee.folder.checkpoint import METRICS, Checkpoint, Checkpoints, clear, f
 from referee.folder.run import MAX_MAPS
 from referee.inversion import Step
 from referee.judging import Judgement
+from referee.panel import at_once
 from referee.parts import Parts
 from referee.play import drain
 from referee.plugins import Registry
@@ -111,6 +112,9 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
             result = _drain(job, found, history, keeper, checkpoints)
             if not result.complete:
                 checkpoints.write()
+            if checkpoints.last and checkpoints.last.state and (fit := at_once(checkpoints.last.state.memory)):
+                job.description["rules"]["micro_batch"] = min(fit.values())  # so that its repetition fits, too
+                job.description["run"]["at_once"] = fit
             write(folder, result, job.description, keeper, job.watch, job.console)
         except KeyboardInterrupt:  # before the first step, or for the second time
             with suppress(OutputError):  # the disk is full: the checkpoint before is there

@@ -69,6 +69,9 @@ class About(BaseModel):
     command: Literal["generate", "sample"] = Field("generate", description="what was asked for")
     interrupted_after: int | None = Field(None, ge=0, description="steps, if it was stopped")
     unfinished: bool = Field(False, description="it is under way, or was cut off")
+    at_once: dict[Text, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, max_length=100, description="views that fitted at once, of those for whom memory ran out"
+    )
     mixed: tuple[Text, ...] = Field((), max_length=100, description="what changed where it was gone on with, by force")
     device: Text = Field("", description="where it computed")
     python: Text = ""

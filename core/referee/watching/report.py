@@ -79,6 +79,11 @@ def _judge(run: Run) -> str:
     return f"judge {run.settings.judge.title}" if run.settings.judge else "judge"
 
 
+def _short(run: Run) -> Iterator[str]:
+    for name, views in run.about.at_once.items():
+        yield f"Memory ran out: '{name}' scored {views} view{'s' * (views > 1)} at once."
+
+
 def _hacking(run: Run) -> str:
     """Where reward hacking was found; "" if nowhere."""
     found = [
@@ -128,7 +133,7 @@ def _view(run: Run) -> dict[str, Any]:
         "prompt": run.prompt.text,
         "facts": f"{who} · {steps} · {size} pixels · {seeds}{zoo}",
         "short": f"{seeds} · {who}",
-        "warnings": [said for said in (_stopped(run), *absent, _hacking(run)) if said],
+        "warnings": [said for said in (_stopped(run), *_short(run), *absent, _hacking(run)) if said],
         "judged": list(_judged(run)),
         "pictures": pictures,
         "frames": run.about.frames if any(picture["film"] for picture in pictures) else (),

@@ -16,6 +16,7 @@ import torch
 from referee import timeout
 from referee.folder.checkpoint import NAME
 from referee.folder.run import open_run
+from referee.watching.report import page
 
 if TYPE_CHECKING:
     from conftest import Desk
@@ -185,6 +186,10 @@ def test_how_many_views_fit_is_remembered(desk: Desk) -> None:
     answer = desk(*desk.RUN, *desk.FEW)
     assert answer.code == 0
     assert "Out of memory: 'toy' scores 2 views at once from now on" in answer.err
+    run = open_run(desk.out)
+    assert run.settings.rules.micro_batch == 2, "its repetition fits from the start"
+    assert run.about.at_once == {"toy": 2}
+    assert "Memory ran out: &#39;toy&#39; scored 2 views at once." in page([run])
     whole = desk.files()
     desk.out.rename(desk.folder / "whole")
     desk.at(2, few)
