@@ -67,8 +67,8 @@ def plan(
     registry = flags.open_registry(block, no_plugins, plugin)
     settings = settings_of(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
-        views=views, seed=seed, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick, init=init,
-        strength=strength, mask=mask, region=region, negative=negative,
+        views=views, seed=seed, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick,
+        init=init, strength=strength, mask=mask, region=region, negative=negative,
     )  # fmt: skip
     said = prompt or "a red circle and a blue square"
     _weigh(said, settings, registry, on, fit, json_)
