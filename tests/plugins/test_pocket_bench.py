@@ -19,6 +19,7 @@ from referee.errors import OptionError, WeightsError
 from referee.play import from_pillow, to_pillow
 from referee.plugins import Registry, discover
 from referee.prompt import Prompt
+from referee.testing import check_bench
 from referee_pocket import world
 from referee_pocket.judge import Judge
 from referee_pocket.words import HELD_SINGLES, Thing, Wanted, held_pairs, parse
@@ -103,6 +104,10 @@ def test_wrong_options_are_refused(registry: Registry, text: str, says: str) -> 
 def test_missing_weights_are_refused_before_anything_is_drawn(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"There is no folder .*judge"):
         open_bench(f"pocket:weights={tmp_path}", registry)
+
+
+def test_it_keeps_the_contract(registry: Registry) -> None:
+    check_bench(registry.find("bench", "pocket"), registry, {"n": 1, "views": 2})
 
 
 # -- the scorer
