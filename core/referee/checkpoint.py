@@ -112,14 +112,12 @@ class Checkpoints:
 
 def fingerprint(prompt: str, settings: Settings) -> str:
     """A sum over all that decides what a run draws."""
-    said = {**decisive(settings), "seeds": list(settings.seeds)}
-    return sha256(json.dumps([prompt, said], sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps([prompt, decisive(settings)], sort_keys=True).encode()).hexdigest()
 
 
 def decisive(settings: Settings) -> dict[str, Any]:
-    """All that decides what a run draws, but prompt and seeds: not device, micro-batch, patience, where files lie."""
-    aside: dict[str, Any] = {"device": True, "seeds": True, "rules": {"micro_batch"}}
-    aside["referees"] = {"__all__": {"timeout", "offload"}}
+    """All that decides what a run draws, but the prompt: not device, micro-batch, patience and where files lie."""
+    aside: dict[str, Any] = {"device": True, "rules": {"micro_batch"}, "referees": {"__all__": {"timeout", "offload"}}}
     aside["init"] = {"image", "mask"}  # their sums decide
     return settings.model_dump(mode="json", exclude=aside, exclude_none=True)
 

@@ -151,7 +151,7 @@ def _method(name: str, layer: Layer, items: Sequence[Item], registry: Registry, 
 
     maker = Maker(
         draw={"name": draw, **options.model_dump(mode="json")},
-        settings=decisive(plan.settings),
+        settings=decisive(plan.settings.model_copy(update={"seeds": (0,)})),  # they are the item's
         weights=hashes(plan.settings, registry),
         families=tuple(sorted({family for order in plan.referees for family in families(order.spec)})),
     )
