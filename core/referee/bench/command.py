@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from referee.bench.show import compare, console_of, show, table
-from referee.errors import OptionError, RefereeError
+from referee.errors import OptionError, RefereeError, out_of_memory, short_of_memory
 from referee.flags import Block, Files, Json, NoPlugins, open_registry
 
 if TYPE_CHECKING:
@@ -194,11 +194,24 @@ def _play(task: Task, console: Console) -> None:
         except KeyboardInterrupt:
             print(f"referee: stopped; {_kept(count, task)}", file=sys.stderr)
             raise typer.Exit(stop.code) from None
-        except RefereeError as error:
+        except Exception as error:
             if not count:
                 raise
-            print(f"referee: {error}\nreferee: {_kept(count, task)}", file=sys.stderr)
+            _say(error)
+            print(f"referee: {_kept(count, task)}", file=sys.stderr)
             raise typer.Exit(1) from error
+
+
+def _say(error: Exception) -> None:
+    """What happened, and in whose plug-in; a traceback if nobody expected it."""
+    from referee.crash import blame, report
+
+    if not isinstance(error, RefereeError) and not out_of_memory(error):
+        report(error)
+        return
+    print(f"referee: {error if isinstance(error, RefereeError) else short_of_memory(error)}", file=sys.stderr)
+    if error.__cause__ is not None and (said := blame(error)):
+        print(f"referee: {said}", file=sys.stderr)
 
 
 def _kept(count: int, task: Task) -> str:

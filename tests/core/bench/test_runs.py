@@ -74,8 +74,34 @@ def test_a_failure_at_the_first_picture_is_one_sentence(desk: Desk) -> None:
     desk.at("1 / 0")
     answer = desk.bench()
     assert answer.code == 2
-    assert answer.err.count("\n") == 1
-    assert "division by zero" in answer.err
+    assert "Traceback" not in answer.err
+    assert "division by zero" in answer.err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        ("RuntimeError('out of memory')", "referee: Out of memory: out of memory"),
+        ("KeyError('tokens')", "KeyError: 'tokens'"),
+        ("OptionError('no')", "referee: no"),
+    ],
+)
+def test_what_a_draw_raises_on_the_way_is_told_and_what_is_kept(desk: Desk, raised: str, says: str) -> None:
+    text = (desk.folder / "toys.py").read_text()
+    fault = f"""
+    class Prior(ToyPrior):
+        def sample(self, prompt, *given):
+            from referee.errors import OptionError
+            if 'blue' in prompt.text:
+                raise {raised}
+            return super().sample(prompt, *given)
+    return Prior()
+"""
+    (desk.folder / "toys.py").write_text(text.replace("    return ToyPrior()\n", fault))
+    answer = desk.bench("--methods", "plain")
+    assert answer.code == 1
+    assert any(line.startswith(says) for line in answer.err.splitlines()), answer.err
+    assert answer.err.splitlines()[-1] == "referee: 2 pictures are recorded in out. The same command goes on."
 
 
 def test_what_is_recorded_loads_no_model(desk: Desk) -> None:
