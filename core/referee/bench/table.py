@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 from statistics import fmean
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from referee.bench.about import Record
@@ -148,17 +149,41 @@ def data(evidence: Evidence, found: Sequence[Cell]) -> dict[str, Any]:
     }
 
 
-def rich_tables(evidence: Evidence, found: Sequence[Cell]) -> Iterator[Table]:
-    """For the terminal."""
+def rich_tables(evidence: Evidence, found: Sequence[Cell], width: int) -> Iterator[Table]:
+    """For a terminal so many characters wide: what does not stand beside each other stands below."""
     from rich.table import Table
 
     for block in blocks(evidence, found):
-        table = Table(title=block.suite, title_justify="left")
-        for i, heading in enumerate(block.headings):
-            table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=i == 0)
-        for row in block.rows:
-            table.add_row(*row)
-        yield table
+        wide = widths(block)
+        for i, columns in enumerate(fitting(wide, width)):
+            table = Table(title="" if i else block.suite, title_justify="left")
+            for column in columns:
+                heading = fill(block.headings[column], wide[column])
+                table.add_column(heading, justify="right" if column else "left", no_wrap=True)
+            for row in block.rows:
+                table.add_row(*(row[column] for column in columns))
+            yield table
+
+
+def widths(block: Block) -> list[int]:
+    """How wide each column must be; headings may break at blanks."""
+    return [
+        max(map(len, (*heading.split(), *column))) for heading, *column in zip(block.headings, *block.rows, strict=True)
+    ]
+
+
+def fitting(wide: Sequence[int], width: int) -> list[list[int]]:
+    """Columns, the first of them each time, in tables that are no wider.
+
+    >>> fitting([6, 4, 4, 4], 24)
+    [[0, 1, 2], [0, 3]]
+    """
+    found: list[list[int]] = []
+    for i in range(1, len(wide)):
+        if not found or 1 + sum(wide[j] + 3 for j in (*found[-1], i)) > width:  # a blank on either side, and a rule
+            found.append([0])
+        found[-1].append(i)
+    return found
 
 
 def rich_differences(evidence: Evidence, first: str, second: str, found: Sequence[Difference]) -> Iterator[Table]:

@@ -84,7 +84,7 @@ def show(
     if markdown:
         print(tables.markdown(evidence, found), end="")
         return
-    for one in tables.rich_tables(evidence, found):
+    for one in tables.rich_tables(evidence, found, console.width):
         console.print(one)
     for said in [*tables.notes(evidence, found), *map(str, paths)]:
         console.print(said, soft_wrap=True)

@@ -181,3 +181,14 @@ def test_bad_words_are_refused(drawn: Desk, words: list[str], says: str) -> None
     answer = drawn("bench", *words)
     assert answer.code == 2
     assert says in answer.err
+
+
+@pytest.mark.parametrize("width", [30, 44, 60, 300])
+def test_a_narrow_terminal_has_its_columns_one_below_the_other(drawn: Desk, width: int) -> None:
+    drawn.monkeypatch.setenv("COLUMNS", str(width))
+    said = drawn("bench", "table", "out").out
+    tables = [line for line in said.splitlines() if line[:1] in "┏┃┡│└"]
+    assert max(map(len, tables)) <= max(width, 30)
+    assert "…" not in "".join(tables)
+    assert said.count("0.67 ± 0.33") == 4
+    assert (said.count("┏") > 2) == (width < 60)
