@@ -167,9 +167,8 @@ def rich_tables(evidence: Evidence, found: Sequence[Cell], width: int) -> Iterat
 
 def widths(block: Block) -> list[int]:
     """How wide each column must be; headings may break at blanks."""
-    return [
-        max(map(len, (*heading.split(), *column))) for heading, *column in zip(block.headings, *block.rows, strict=True)
-    ]
+    columns = zip(block.headings, *block.rows, strict=True)
+    return [max(map(len, (*heading.split(), *cells))) for heading, *cells in columns]
 
 
 def fitting(wide: Sequence[int], width: int) -> list[list[int]]:

