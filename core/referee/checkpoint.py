@@ -111,11 +111,17 @@ class Checkpoints:
 
 
 def fingerprint(prompt: str, settings: Settings) -> str:
-    """A sum over all that decides what a run draws: all but device, micro-batch, patience and where files lie."""
-    aside: dict[str, Any] = {"device": True, "rules": {"micro_batch"}, "referees": {"__all__": {"timeout", "offload"}}}
-    aside["init"] = {"image", "mask"}  # their sums decide
-    said = settings.model_dump(mode="json", exclude=aside, exclude_none=True)
+    """A sum over all that decides what a run draws."""
+    said = {**decisive(settings), "seeds": list(settings.seeds)}
     return sha256(json.dumps([prompt, said], sort_keys=True).encode()).hexdigest()
+
+
+def decisive(settings: Settings) -> dict[str, Any]:
+    """All that decides what a run draws, but prompt and seeds: not device, micro-batch, patience, where files lie."""
+    aside: dict[str, Any] = {"device": True, "seeds": True, "rules": {"micro_batch"}}
+    aside["referees"] = {"__all__": {"timeout", "offload"}}
+    aside["init"] = {"image", "mask"}  # their sums decide
+    return settings.model_dump(mode="json", exclude=aside, exclude_none=True)
 
 
 def encode(standing: Standing, settings: str) -> bytes:

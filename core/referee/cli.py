@@ -1,4 +1,4 @@
-"""The command line: `referee generate | resume | sample | score | plan | report | plugins | zoo | convert | doctor`.
+"""The command: `referee generate | resume | sample | score | plan | report | bench | plugins | zoo | convert | doctor`.
 
 It turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. What stops a run is in `referee.running`.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from referee import convert, zoo_cli
+from referee.bench.command import app as bench
 from referee.devices import KNOWN
 from referee.doctor import doctor
 from referee.errors import OptionError, PromptError, RefereeError, out_of_memory, short_of_memory
@@ -53,6 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(bench, name="bench")
 app.add_typer(plugins, name="plugins")
 app.add_typer(zoo_cli.app, name="zoo")
 app.add_typer(convert.app, name="convert")

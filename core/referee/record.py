@@ -163,12 +163,7 @@ def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
     """sha256 of the weights by file: of the zoo's as published, of those in folders of the person's own as they are."""
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo in registry.names("zoo") else None
     parts = [(part.name.rpartition(":")[2], part.options) for _, part in _played(settings)]
-    own = {
-        f"{name} {option} {path.relative_to(value) if path != Path(value) else path.name}": _sha256(path)
-        for name, options in parts
-        for option, value in options.items()
-        for path in _weights(value)
-    }
+    own = {file: found for name, options in parts for file, found in weights_of(name, options).items()}
     if zoo is None:
         return own
     return own | {
@@ -176,6 +171,15 @@ def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
         for checkpoint in zoos.needed(zoo.checkpoints(), parts)
         for file in checkpoint.files
         if file.sha256 and file.name.endswith(".safetensors")
+    }
+
+
+def weights_of(name: str, options: Mapping[str, object]) -> dict[str, str]:
+    """sha256 of the safetensors files that a part's options point to, by part, option and file."""
+    return {
+        f"{name} {option} {path.relative_to(str(value)) if path != Path(str(value)) else path.name}": _sha256(path)
+        for option, value in options.items()
+        for path in _weights(value)
     }
 
 

@@ -105,7 +105,7 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
     settings = fingerprint(job.prompt.text, job.settings)
     checkpoints = Checkpoints(folder, settings, keeper.frames, job.watch.checkpoint_every)
     checkpoints.written, checkpoints.last = found.k, found.standing if found.k else None
-    with _stoppable() as stop:
+    with stoppable() as stop:
         try:
             result = _drain(job, found, history, keeper, checkpoints)
             if not result.complete:
@@ -263,7 +263,7 @@ class _Stop:
 
 
 @contextmanager
-def _stoppable() -> Iterator[_Stop]:
+def stoppable() -> Iterator[_Stop]:
     """SIGTERM, and SIGHUP of a terminal that is lost, stop a run as Ctrl-C does; not if somebody else wants them."""
     stop, main = _Stop(), threading.current_thread() is threading.main_thread()
     names = [name for name in ("SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
