@@ -4,6 +4,7 @@ plug-in `clip` loads it; the picture is prepared by open_clip itself.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -38,7 +39,7 @@ class Similarity:
         self._colours: dict[str, Tensor] = {}
 
     @classmethod
-    def load(cls, given: str, device: str) -> Similarity:
+    def load(cls, given: Path | str, device: str) -> Similarity:
         """From a folder, the hub's cache, or open_clip's own names.
 
         Raises:

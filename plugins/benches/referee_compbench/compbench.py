@@ -43,10 +43,8 @@ class CompBench:
     def __init__(self, options: CompBenchOptions, place: Place) -> None:
         self._options = options
         self._models = Models(options, place)
-        self._items = tuple(_items(options))
-        self._twins: dict[tuple[str, str], list[int]] = {}
-        for item in self._items:
-            self._twins.setdefault((item.suite, item.prompt), []).append(item.index)
+        self._prompts = read_suites(options)
+        self._items = tuple(_items(options, self._prompts))
         self._listed: dict[tuple[Path, str], dict[str, list[Path]]] = {}
 
     @cached_property
@@ -82,7 +80,7 @@ class CompBench:
         if place not in self._listed:
             self._listed[place] = listing(*place)
         paths = self._listed[place].get(item.prompt, [])
-        twins = self._twins[item.suite, item.prompt]
+        twins = [index for index, prompt in enumerate(self._prompts[item.suite]) if prompt == item.prompt]
         return share(paths, twins.index(item.index), len(twins))
 
     def score(self, image: Image, item: Item, seed: int) -> Mapping[str, float]:
@@ -119,12 +117,12 @@ class CompBench:
         return found if position is None else {**found, "position": position}
 
 
-def _items(options: CompBenchOptions) -> list[Item]:
+def _items(options: CompBenchOptions, prompts: Mapping[str, Sequence[str]]) -> list[Item]:
     read = reader(options.phrases, options.parser)
     spatial, action = read_routes(options) if "complex" in options.suites else (frozenset(), frozenset())
     items = []
-    for suite, prompts in read_suites(options).items():
-        for index, prompt in enumerate(prompts):
+    for suite, lines in prompts.items():
+        for index, prompt in enumerate(lines[: options.prompts or None]):
             data: dict[str, Any] = {}
             if suite != "non_spatial":
                 reading = read(prompt, suite == "complex")

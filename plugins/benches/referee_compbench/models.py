@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from referee.bench.contract import Column
@@ -63,7 +64,7 @@ class Models:
         return YesNo.load(folder_of(options.vlm, "vlm"), options.question, place.device, place.dtype)
 
 
-def yes_column(vlm: str) -> dict[str, Column]:
+def yes_column(vlm: Path | str) -> dict[str, Column]:
     """P(Yes) of a vision-language model; nothing if there is none.
 
     Raises:

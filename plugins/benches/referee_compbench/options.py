@@ -22,6 +22,15 @@ KINDS = {"vqa": {"blip"}, "detector": {"owlv2", "owlvit"}}
 """``model_type`` that a folder's configuration may have."""
 
 
+def _place(given: object) -> object:
+    """A folder as a path, which is each machine's own; an id as it is."""
+    return Path(given).expanduser() if isinstance(given, str) and given and Path(given).expanduser().is_dir() else given
+
+
+Model = Annotated[Path | str, BeforeValidator(_place)]
+"""A folder, or a name under which a model is known elsewhere; "" for none."""
+
+
 def _words(given: object) -> object:
     """``color+shape``, as it is typed easily, or a list."""
     return [word for word in re.split(r"[+,\s\[\]\"']+", given) if word] if isinstance(given, str) else given
@@ -33,12 +42,12 @@ class _Judged(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     prompts: int = Field(0, ge=0, description="only the first so many of each suite; 0: all", json_schema_extra=SELECTS)
-    detector: str = Field(
+    detector: Model = Field(
         "google/owlv2-base-patch16-ensemble",
         description="folder or hub id of a transformers OWLv2 or OWL-ViT; '' leaves out what it measures",
     )
     confidence: float = Field(0.2, ge=0, lt=1, description="above which a thing counts as found; by OWL's own scores")
-    vlm: str = Field(
+    vlm: Model = Field(
         "", description="folder or hub id of a transformers image-text-to-text model that is asked yes or no; '': none"
     )
     question: str = Field(QUESTION, pattern=re.escape("{prompt}"), description="what it is asked; VQAScore's")
@@ -54,12 +63,12 @@ class CompBenchOptions(_Judged):
     colors: Path | None = Field(
         None, description="another file than color_val.txt, such as that of before September 2025"
     )
-    vqa: str = Field(
+    vqa: Model = Field(
         "Salesforce/blip-vqa-capfilt-large",
         description="folder or hub id of a transformers BlipForQuestionAnswering; '' leaves out what it measures",
     )
     vqa_size: Literal[384, 480, 0] = Field(480, description="side of BLIP's images; the benchmark's: 480; 0: its own")
-    clip: str = Field(
+    clip: Model = Field(
         "ViT-B-32-quickgelu:openai",
         description="open_clip's NAME:TAG, hf-hub:OWNER/NAME, or a folder; '' leaves out what it measures",
     )
@@ -76,7 +85,7 @@ class GenEvalOptions(_Judged):
     path: Path = Field(description="the official JSONL file of structured prompts, evaluation_metadata.jsonl")
     confidence: float = Field(0.3, ge=0, lt=1, description="above which a thing counts as found; by OWL's own scores")
     counting: float = Field(0.3, ge=0, lt=1, description="the same for prompts that count")
-    clip: str = Field(
+    clip: Model = Field(
         "ViT-L-14-quickgelu:openai", description="what tells colours: open_clip's NAME:TAG, hf-hub:OWNER/NAME, a folder"
     )
 
@@ -129,21 +138,21 @@ def check_geneval(options: GenEvalOptions) -> None:
     _check_others(options.clip if options.detector else "", options.vlm)
 
 
-def folder_of(given: str, option: str) -> Path:
+def folder_of(given: Path | str, option: str) -> Path:
     """A model's folder: as given, or of the hub's cache on this machine. Nothing is fetched.
 
     Raises:
         WeightsError: there is no such folder, or the hub's repository was never fetched.
     """
     folder = Path(given).expanduser()
-    if folder.is_dir() or not HUB_ID.fullmatch(given):
+    if folder.is_dir() or not HUB_ID.fullmatch(str(given)):
         check_folder(folder, (), mend=f"{option}= wants a folder, or OWNER/NAME on the hub.")
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(given, local_files_only=True))
+        return Path(snapshot_download(str(given), local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
         raise WeightsError(
             f"{given} ({option}) is not on this machine. Once, where there is a network: hf download {given}; or say "
@@ -151,7 +160,7 @@ def folder_of(given: str, option: str) -> Path:
         ) from error
 
 
-def check_model(given: str, option: str) -> dict[str, Any]:
+def check_model(given: Path | str, option: str) -> dict[str, Any]:
     """Look at a transformers folder; its configuration.
 
     Raises:
@@ -172,12 +181,12 @@ def check_model(given: str, option: str) -> dict[str, Any]:
     return dict(config)
 
 
-def clip_options(given: str) -> Any:
+def clip_options(given: Path | str) -> Any:
     """What the plug-in `clip` makes of an option: a folder, hf-hub:OWNER/NAME, or open_clip's NAME:TAG."""
     from referee_clip.options import HUB, Options
 
-    if given.startswith(HUB) or Path(given).expanduser().exists():
-        return Options(model=given)
+    if isinstance(given, Path) or given.startswith(HUB):
+        return Options(model=str(given))
     name, _, tag = given.partition(":")
     return Options(model=name, pretrained=tag)
 
@@ -193,7 +202,7 @@ def _check_size(options: CompBenchOptions) -> None:
         )
 
 
-def _check_others(clip: str, vlm: str) -> None:
+def _check_others(clip: Path | str, vlm: Path | str) -> None:
     from referee_clip.options import check
 
     if clip:

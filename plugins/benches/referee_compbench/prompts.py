@@ -29,15 +29,17 @@ _MEND_GENEVAL = (
 
 
 def read_suites(options: CompBenchOptions) -> dict[str, list[str]]:
-    """The prompts of each suite that is asked for, in the file's order.
+    """All prompts of each suite that is asked for, in the file's order.
 
     Raises:
         OptionError: a file is missing, empty, too large, or is no text of one prompt a line.
     """
-    paths = {suite: find(options.path, f"{suite}_val.txt") for suite in options.suites if suite != "color"}
+    paths: dict[str, Path] = {
+        suite: find(options.path, f"{suite}_val.txt") for suite in options.suites if suite != "color"
+    }
     if "color" in options.suites:
         paths["color"] = options.colors or find(options.path, "color_val.txt")
-    return {suite: read_lines(paths[suite])[: options.prompts or None] for suite in options.suites}
+    return {suite: read_lines(paths[suite]) for suite in options.suites}
 
 
 def read_routes(options: CompBenchOptions) -> tuple[frozenset[str], frozenset[str]]:
