@@ -73,7 +73,8 @@ def run(
                      "or --images those alone[/dim]"),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="K", help="Pictures of a prompt. [dim]default: 1; with --images all of them[/dim]")
+        int | None,
+        typer.Option("--seeds", metavar="K", help="Pictures of a prompt. [dim]default: 1; of --images all[/dim]"),
     ] = None,
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", help="Of the first prompt's first picture; the others count on.")
