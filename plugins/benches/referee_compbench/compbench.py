@@ -15,7 +15,7 @@ from referee.bench.contract import Column, Item, Layer
 from referee.hooks import Place
 from referee_compbench.boxes import Found, surest
 from referee_compbench.models import YES, Models, yes_column
-from referee_compbench.names import listing, share
+from referee_compbench.names import COMPBENCH, SEED, file_name, listing, share
 from referee_compbench.options import ATTRIBUTES, CompBenchOptions
 from referee_compbench.phrases import reader
 from referee_compbench.prompts import read_routes, read_suites
@@ -30,7 +30,7 @@ METHODS: dict[str, Layer] = {"plain": {"draw": "sample"}, "inversion": {}}
 
 
 class CompBench:
-    """A `referee.bench.contract.Bench`, and `Named`.
+    """A `referee.bench.contract.Bench`, `Named`, `Naming` and `Seeded`.
 
     Args:
         options: where the prompts are and what measures.
@@ -54,17 +54,17 @@ class CompBench:
         by = " + ".join(dict.fromkeys(str(item.data["by"]) for item in self._items if "by" in item.data))
         parts: dict[str, Column] = {}
         if options.vqa and suites & (ATTRIBUTES | {"complex"}):
-            parts["blip-vqa"] = Column(f"BLIP-VQA (phrases by {by})", proportion=True, families=("blip",))
+            parts["blip-vqa"] = Column(f"BLIP-VQA (phrases by {by})", proportion=True, families=("blip",), digits=4)
         if options.detector and suites & {"spatial", "complex"}:
-            parts["spatial"] = Column("2D-spatial-like", proportion=True, families=("owl",))
+            parts["spatial"] = Column("2D-spatial-like", proportion=True, families=("owl",), digits=4)
             parts["position"] = Column("position, GenEval-like", proportion=True, families=("owl",))
         if options.clip and suites & {"non_spatial", "complex"}:
-            parts["clip"] = Column("CLIPScore", families=("clip",))
+            parts["clip"] = Column("CLIPScore", families=("clip",), digits=4)
         families = tuple(dict.fromkeys(kin for column in parts.values() for kin in column.families))
         like = " (spatial, complex: -like)" if suites & {"spatial", "complex"} else ""
         share = not suites & {"non_spatial", "complex"}  # a cosine is none
-        score = {"score": Column(f"the benchmark's score{like}", proportion=share, families=families)} if parts else {}
-        return {**score, **parts, **yes_column(options.vlm)}
+        main = Column(f"the benchmark's score{like}", proportion=share, families=families, digits=4)
+        return {**({"score": main} if parts else {}), **parts, **yes_column(options.vlm)}
 
     def items(self) -> Sequence[Item]:
         """The prompts, suite by suite, with what each names."""
@@ -73,6 +73,16 @@ class CompBench:
     def methods(self) -> Mapping[str, Layer]:
         """The prior alone, and the preset's inversion."""
         return METHODS
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """42 to 51 for every prompt, as the benchmark draws them."""
+        return range(SEED, SEED + COMPBENCH)
+
+    def name(self, item: Item, k: int, of: int) -> str:
+        """The benchmark's name of a picture, in a folder for its suite: the numbers run on from prompt to prompt."""
+        number = item.index * max(of, COMPBENCH) + k
+        return f"{item.suite}/samples/{file_name(item.prompt, number).removesuffix('.png')}"
 
     def files(self, folder: Path, item: Item) -> Sequence[Path]:
         """The item's pictures in a folder of the benchmark's naming, in the order of their numbers."""

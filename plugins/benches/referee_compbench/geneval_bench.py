@@ -15,6 +15,7 @@ from referee.hooks import Place
 from referee_compbench.compbench import METHODS
 from referee_compbench.geneval import COUNTING, Task, correct, counted
 from referee_compbench.models import YES, Models, yes_column
+from referee_compbench.names import GENEVAL, SEED
 from referee_compbench.options import GenEvalOptions
 from referee_compbench.prompts import read_tasks
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class GenEval:
-    """A `referee.bench.contract.Bench`, and `Named`.
+    """A `referee.bench.contract.Bench`, `Named`, `Naming` and `Seeded`.
 
     Args:
         options: where the prompts are and what measures.
@@ -43,7 +44,7 @@ class GenEval:
     @cached_property
     def columns(self) -> Mapping[str, Column]:
         """Right or wrong; and P(Yes), if a model is asked."""
-        right = {"correct": Column("correct, GenEval-like", proportion=True, families=("owl", "clip"))}
+        right = {"correct": Column("correct, GenEval-like", proportion=True, families=("owl", "clip"), pooled=True)}
         return {**(right if self._options.detector else {}), **yes_column(self._options.vlm)}
 
     def items(self) -> Sequence[Item]:
@@ -54,6 +55,15 @@ class GenEval:
     def methods(self) -> Mapping[str, Layer]:
         """The prior alone, and the preset's inversion."""
         return METHODS
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Four from 42 on for every prompt. GenEval's own script seeds once per prompt and draws four in a row."""
+        return range(SEED, SEED + GENEVAL)
+
+    def name(self, item: Item, k: int, of: int) -> str:
+        """The benchmark's name of a picture."""
+        return f"{item.data['line']:05d}/samples/{k:05d}"
 
     def files(self, folder: Path, item: Item) -> Sequence[Path]:
         """The item's pictures in a folder of the benchmark's naming."""

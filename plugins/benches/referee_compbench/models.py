@@ -46,7 +46,8 @@ class Models:
         """The detector."""
         from referee_compbench.owl import Finder
 
-        return Finder.load(folder_of(self._options.detector, "detector"), self._place.device)
+        options = self._options
+        return Finder.load(folder_of(options.detector, "detector"), options.line, self._place.device)
 
     @cached_property
     def clip(self) -> Similarity:

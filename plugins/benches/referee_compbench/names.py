@@ -13,6 +13,8 @@ from pathlib import Path
 
 SEED = 42
 """Of each prompt's first picture; the others count on from there."""
+COMPBENCH, GENEVAL = 10, 4
+"""Pictures of a prompt."""
 _NAME = re.compile(r"(?P<prompt>[^_]+)_(?:.*_)?(?P<number>\d+)\.png", re.IGNORECASE | re.DOTALL)
 
 

@@ -46,6 +46,9 @@ class _Judged(BaseModel):
         "google/owlv2-base-patch16-ensemble",
         description="folder or hub id of a transformers OWLv2 or OWL-ViT; '' leaves out what it measures",
     )
+    line: str = Field(
+        "a photo of a {name}", pattern=re.escape("{name}"), description="what the detector reads of a thing's name"
+    )
     confidence: float = Field(0.2, ge=0, lt=1, description="above which a thing counts as found; by OWL's own scores")
     vlm: Model = Field(
         "", description="folder or hub id of a transformers image-text-to-text model that is asked yes or no; '': none"

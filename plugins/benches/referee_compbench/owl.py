@@ -19,30 +19,30 @@ from referee.resizing import resample
 from referee_compbench.boxes import Box, Found, distinct
 from referee_grounding_vqa.detector import Detector
 
-LINE = "a photo of a {name}"
-
 
 class Finder:
     """Looks for things by name.
 
     Args:
         detector: the model; it is frozen.
+        line: what it reads; {name} is replaced by a thing's name.
         device: torch's name.
     """
 
-    def __init__(self, detector: Detector, device: str) -> None:
+    def __init__(self, detector: Detector, line: str, device: str) -> None:
         self.detector = detector.to(device).eval().requires_grad_(False)
+        self._line = line
         self._device = device
         self._queries: dict[str, Tensor] = {}
 
     @classmethod
-    def load(cls, folder: Path, device: str) -> Finder:
+    def load(cls, folder: Path, line: str, device: str) -> Finder:
         """From a transformers folder.
 
         Raises:
             WeightsError: it is no whole OWL.
         """
-        return cls(Detector.load(folder), device)
+        return cls(Detector.load(folder), line, device)
 
     @torch.inference_mode()
     def __call__(self, image: Image, names: Sequence[str], least: float) -> dict[str, list[Found]]:
@@ -69,7 +69,7 @@ class Finder:
 
     def _query(self, name: str) -> Tensor:
         if name not in self._queries:
-            self._queries[name] = self.detector.queries([LINE.format(name=name)])
+            self._queries[name] = self.detector.queries([self._line.replace("{name}", name)])
         return self._queries[name]
 
 
