@@ -57,8 +57,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step.py $(ARGS)
 
 evidence: $(READY)
-	$(BIN)/python -m referee_pocket.evidence run --out runs/evidence $(ARGS)
-	$(BIN)/python -m referee_pocket.evidence table runs/evidence
+	$(BIN)/referee bench pocket --out runs/evidence $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,6 +17,8 @@ from referee.bench.contract import Column, Item
 from referee.errors import RunError
 from referee.plugins import NAME
 
+IMAGES = "images"
+"""The way of drawing of pictures that were there already."""
 MAX_SHOWN = 8
 """Differences that are told."""
 
@@ -39,6 +41,11 @@ class Maker(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict, description="complete, as a run's record has them")
     weights: dict[Text, Text] = Field(default_factory=dict, description="sha256 by file")
     families: tuple[Text, ...] = Field((), description="of the referees that steer it")
+
+    @property
+    def found(self) -> bool:
+        """The pictures were there already: each has a digest of its own."""
+        return self.draw.get("name") == IMAGES
 
     @property
     def decisive(self) -> dict[str, Any]:

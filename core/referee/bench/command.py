@@ -146,7 +146,7 @@ def _task(
     added = given(method or ())
     order, bench, place = open_bench(text, registry, zoo, device, dtype)
     from referee.bench import runner
-    from referee.bench.about import Maker
+    from referee.bench.about import IMAGES, Maker
     from referee.bench.contract import Seeded
     from referee.bench.images import open_gallery, told
     from referee.bench.task import Shard, Task, describe, row_of
@@ -159,7 +159,7 @@ def _task(
     over = reduce(merge, (parse_set(one) for one in sets or ()), flag_layer(device=device, dtype=dtype))
     prepared = prepare(layers, items, registry, zoo=zoo, over=over) if items else []
     galleries = [open_gallery(one, bench, items, seeds, partial=partial) for one in images or ()]
-    makers = {one.name: one.maker for one in prepared} | {one.name: Maker(draw={"name": "images"}) for one in galleries}
+    makers = {one.name: one.maker for one in prepared} | {one.name: Maker(draw={"name": IMAGES}) for one in galleries}
     if len(makers) < len(prepared) + len(galleries):
         raise OptionError("Two methods have one name: call pictures otherwise by --images NAME=DIR.")
     for gallery in galleries:

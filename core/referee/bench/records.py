@@ -73,6 +73,7 @@ def read(folders: Sequence[Path]) -> Evidence:
     about: About | None = None
     first = ""
     found: dict[Key, Record] = {}
+    items: dict[tuple[str, int], Record] = {}
     pictures: dict[Key, Path] = {}
     for folder in folders:
         paths = sorted(folder.glob("about-*.json"))
@@ -85,7 +86,8 @@ def read(folders: Sequence[Path]) -> Evidence:
         assert about is not None
         for path in sorted(folder.glob("records-*.jsonl")):
             for record in lines(path):
-                _take(record, about, path, found)
+                _check(record, about, path, items)
+                _take(record, found)
                 pictures.setdefault(record.key, folder / record.picture)
     if about is None:
         raise RunError("There is nothing to read: name a folder that `referee bench` wrote.")
@@ -103,22 +105,27 @@ def lines(path: Path) -> Iterator[Record]:
         yield _parsed(Record, line, f"{path}, line {number}")
 
 
-def _take(record: Record, about: About, path: Path, found: dict[Key, Record]) -> None:
-    """Add a record to those found; the first of a picture counts."""
+def _check(record: Record, about: About, path: Path, items: dict[tuple[str, int], Record]) -> None:
+    """Refuse a record that is not of the methods or of the items that the others are of."""
     maker = about.methods.get(record.method)
     if maker is None:
         raise RunError(f"{path} has a picture of '{record.method}', of which no about-*.json says how it draws.")
-    if maker.settings and record.digest != maker.digest:
+    if not maker.found and record.digest != maker.digest:
         raise RunError(
             f"{path} has a picture of '{record.method}' with other settings ({record.digest}) than about-*.json says "
             f"({maker.digest})."
         )
-    before = found.setdefault(record.key, record)
+    before = items.setdefault((record.suite, record.index), record)
     if before.item != record.item:
         raise RunError(
             f"They cannot be joined: {record.suite} {record.index} is '{before.prompt}' in one and '{record.prompt}' "
             f"in the other{'' if before.prompt != record.prompt else ', with other data for the scorer'}."
         )
+
+
+def _take(record: Record, found: dict[Key, Record]) -> None:
+    """Add a record to those found; the first of a picture counts."""
+    before = found.setdefault(record.key, record)
     if before.digest != record.digest:
         raise RunError(
             f"They cannot be joined: {record.method}, {record.suite} {record.index}, seed {record.seed} was scored of "

@@ -73,8 +73,14 @@ def check_out(task: Task) -> None:
 
 def _done(task: Task) -> Mapping[Key, Record]:
     if not is_evidence(task.out):
-        if task.out.exists() and (not task.out.is_dir() or any(task.out.glob("records-*.jsonl"))):
-            raise RunError(f"{task.out} is no folder of a bench. Choose another --out.")
+        try:
+            taken = any(not path.name.startswith(".") for path in task.out.iterdir())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise RunError(f"--out {task.out}: {error.strerror or error}. Choose another --out.") from error
+        if taken:
+            raise RunError(f"{task.out} holds something else than a bench's records. Choose another --out.")
         return {}
     found = read([task.out])
     found.about.joined(task.about, str(task.out), "what is asked for now")
