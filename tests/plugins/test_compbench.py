@@ -632,6 +632,35 @@ def test_pictures_are_drawn_with_the_benchmarks_names_and_seeds(prompts: Path, t
     assert scores == {(row["index"], row["seed"] - 42): row["scores"] for row in found}
 
 
+def test_the_seeds_can_be_moved(prompts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    typed_ = typed(prompts, vqa="", detector="", suites="non_spatial")
+    run(typed_, "--methods", "plain", "--seeds", "1", "--seed", "7", "--out", str(out), "--device", "cpu")
+    assert [(row["seed"], row["picture"]) for row in records(out)] == [
+        (7, f"pictures/plain/non_spatial/samples/{COLOR}_000000.png")
+    ]
+    assert "CLIPScore" in (out / "table.md").read_text()
+
+
+def test_genevals_overall_is_the_mean_of_the_tasks_means(tasks: Path, tmp_path: Path) -> None:
+    """Trap: tasks have unlike numbers of prompts."""
+    lines = tasks.read_text().splitlines()
+    tasks.write_text("\n".join([*lines, lines[0], lines[0]]) + "\n")  # three of the first task, one of each other
+    images = tmp_path / "theirs"
+    shown = [scene((CIRCLE, LEFT), (SQUARE, RIGHT))] * 6 + [scene(((7, 6), LEFT))] * 2
+    for line, x in enumerate(shown):
+        folder = images / f"{line:05d}" / "samples"
+        folder.mkdir(parents=True)
+        picture(x).save(folder / "00000.png")
+    out = tmp_path / "out"
+    options = {"path": tasks, "line": "{name}", "clip": OURS["clip"], "detector": OURS["detector"], "confidence": 0.5}
+    text = "geneval:" + ",".join(f"{key}={value}" for key, value in options.items())
+    run(text, "--images", str(images), "--out", str(out), "--device", "cpu")
+    table = (out / "table.md").read_text()
+    assert f"mean of the 6 suites' means: {(1 / 3 + 5) / 6:.3f}" in table  # and not 6 of 8
+    assert len(records(out)) == 8
+
+
 def test_who_is_steered_by_the_metrics_kin_has_a_mark(prompts: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     short = 'short={"rules": {"steps": 3, "tail": 0}}'
