@@ -6,7 +6,7 @@
 #   make lint       ruff and mypy
 #   make docs       the documentation, as a site in site/
 #   make bench      what a step costs, over its bare model calls
-#   make evidence   draw and judge held-out prompts with every method, in runs/evidence; hours; goes on where it stopped
+#   make evidence   draw and judge held-out prompts with every method, in runs/evidence; a day; goes on where it stopped
 #   make clean      remove .venv, caches and builds; runs/ stays
 
 PYTHON ?= python3

@@ -224,7 +224,7 @@ def _examined(
     from referee.hooks import Place
     from referee.parts import device_name
     from referee.settings import NO_ZOO, Settings
-    from referee.testing.checks import examine, examine_converter, examine_zoo
+    from referee.testing.checks import examine, examine_bench, examine_converter, examine_zoo
     from referee.testing.outcome import Outcome
     from referee.zoos import options_of
 
@@ -233,14 +233,14 @@ def _examined(
             return examine_converter(spec, options, skip=skip)
         mend = f"it needs something to convert: referee plugins check {spec.name}:OPTION=FILE,... --kind converter"
         return iter([Outcome("converts", "skipped", mend)])
-    if kind == "bench":
-        return iter([Outcome("scores", "skipped", f"it needs pictures: referee bench {spec.name}")])
     if kind == "zoo":
         return examine_zoo(spec, registry, prompt=prompt, skip=skip)
     default = Settings.model_fields["zoo"].default
     named = zoo or (default if default in registry.names("zoo") else NO_ZOO)
     given = {} if named == NO_ZOO else options_of(registry.find("zoo", named).checkpoints(), spec.name)
     place = Place(device_name(device), dtype)
+    if kind == "bench":
+        return examine_bench(spec, registry, {**given, **options}, place=place, skip=skip)
     return examine(kind, spec, {**given, **options}, prompt=prompt, place=place, skip=skip)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from referee.bench.contract import Bench, Item, Named
 from referee.errors import OptionError, RunError
-from referee.play import from_pillow
+from referee.photo import read_photo
 from referee.plugins import NAME
 from referee.record import slug
 
@@ -89,7 +89,7 @@ def open_gallery(text: str, bench: Bench, items: Sequence[Item], seeds: int | No
             missing.append(f"{item.suite} {item.index} '{item.prompt}': {lacks}")
         for shot in mine:
             try:
-                from_pillow(shot.path)
+                read_photo(shot.path, "--images")
                 shots.append(shot)
             except OptionError as error:
                 broken.append(str(error))

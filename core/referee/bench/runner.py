@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import sha256
 from io import BytesIO
 from math import isfinite
 from pathlib import Path
@@ -22,6 +21,7 @@ from referee.bench.records import Writer, is_evidence, read, writing
 from referee.bench.task import Task
 from referee.errors import PluginError, RefereeError, RunError, out_of_memory, where
 from referee.parts import Parts
+from referee.photo import flat, read_photo
 from referee.play import from_pillow, to_pillow
 from referee.prompt import Prompt
 
@@ -116,7 +116,7 @@ def _drawn(task: Task, method: Method, done: Mapping[Key, Record]) -> Iterator[R
             name = f"pictures/{method.name}/{task.bench.name(item, k, task.about.seeds)}.png"
         about = {**description, "seeds": [seed], "run": {**description["run"], "prompt": item.prompt}}
         runs.write_picture(task.out / name, to_pillow(image[0]), about, seed)
-        scores = score(task, item, seed, task.out / name)
+        scores = score(task, item, seed, read_photo(task.out / name, "its picture")[0], task.out / name)
         yield Record(
             method=method.name, digest=digest, suite=item.suite, index=item.index, item=digest_of(item),
             prompt=item.prompt, seed=seed, scores=scores, cpu_seconds=round(cpu_seconds, 2), seconds=round(seconds, 2),
@@ -138,8 +138,8 @@ def _scored(task: Task, gallery: Gallery, done: Mapping[Key, Record]) -> Iterato
         item = shot.item
         if (item.suite, item.index) not in mine:
             continue
-        content = shot.path.read_bytes()
-        digest = sha256(content).hexdigest()[:12]
+        picture, content = read_photo(shot.path, "--images")
+        digest = content[:12]
         if before := done.get((gallery.name, item.suite, item.index, shot.seed)):
             if before.digest != digest:
                 raise RunError(
@@ -148,20 +148,18 @@ def _scored(task: Task, gallery: Gallery, done: Mapping[Key, Record]) -> Iterato
                 )
             continue
         name = picture_name(gallery.name, item, shot.seed, "webp")
-        scores = score(task, item, shot.seed, shot.path)
-        runs.write_whole(task.out / name, _thumbnail(content))
+        scores = score(task, item, shot.seed, picture, shot.path)
+        runs.write_whole(task.out / name, _thumbnail(picture))
         yield Record(
             method=gallery.name, digest=digest, suite=item.suite, index=item.index, item=digest_of(item),
             prompt=item.prompt, seed=shot.seed, scores=scores, picture=name,
         )  # fmt: skip
 
 
-def _thumbnail(content: bytes) -> bytes:
-    buffer = BytesIO()
-    with Pillow.open(BytesIO(content)) as opened:
-        small = opened.convert("RGB")
-        small.thumbnail((THUMBNAIL, THUMBNAIL), Pillow.Resampling.LANCZOS)
-        small.save(buffer, "webp", quality=85)
+def _thumbnail(picture: Pillow.Image) -> bytes:
+    buffer, small = BytesIO(), flat(picture)
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Pillow.Resampling.LANCZOS)
+    small.save(buffer, "webp", quality=85)
     return buffer.getvalue()
 
 
@@ -170,15 +168,15 @@ def picture_name(method: str, item: Item, seed: int, kind: str) -> str:
     return f"pictures/{method}/{runs.slug(item.suite)}/{item.index:04}-{seed}.{kind}"
 
 
-def score(task: Task, item: Item, seed: int, path: Path) -> dict[str, float]:
-    """A picture's numbers, as it is read back from its file; what is not finite is left out, with a warning.
+def score(task: Task, item: Item, seed: int, picture: Pillow.Image, path: Path) -> dict[str, float]:
+    """The numbers of a picture, as it was read back from its file; what is not finite is left out, with a warning.
 
     Raises:
         PluginError: the scorer failed, or returned a column that it does not have.
     """
     name = task.about.bench
     try:
-        found = task.bench.score(from_pillow(path), item, seed)
+        found = task.bench.score(from_pillow(picture), item, seed)
         scores = {key: float(value) for key, value in found.items()}
     except RefereeError:
         raise
