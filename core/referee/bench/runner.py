@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image as Pillow
 
 from referee.bench.about import Key, Record, digest_of
-from referee.bench.contract import Item
+from referee.bench.contract import Item, Naming
 from referee.bench.images import Gallery
 from referee.bench.methods import Method
 from referee.bench.records import Writer, is_evidence, read, writing
@@ -98,11 +98,11 @@ def _done(task: Task) -> Mapping[Key, Record]:
 
 def _drawn(task: Task, method: Method, done: Mapping[Key, Record]) -> Iterator[Record]:
     """A method's pictures: its models load once, and only if something is to be drawn."""
-    wanted = [(item, seed) for k in range(task.about.seeds) for item in task.mine() for seed in [task.seeds(item)[k]]]
+    wanted = [(item, k, task.seeds(item)[k]) for k in range(task.about.seeds) for item in task.mine()]
     parts: Parts | None = None
     description: dict[str, Any] = {}
     digest = method.maker.digest
-    for item, seed in wanted:
+    for item, k, seed in wanted:
         if (method.name, item.suite, item.index, seed) in done:
             continue
         if parts is None:
@@ -112,6 +112,8 @@ def _drawn(task: Task, method: Method, done: Mapping[Key, Record]) -> Iterator[R
         image = method.way.draw(parts, Prompt(item.prompt), seed, method.options)
         seconds, cpu_seconds = time.perf_counter() - clock, time.process_time() - cpu
         name = picture_name(method.name, item, seed, "png")
+        if isinstance(task.bench, Naming):
+            name = f"pictures/{method.name}/{task.bench.name(item, k, task.about.seeds)}.png"
         about = {**description, "seeds": [seed], "run": {**description["run"], "prompt": item.prompt}}
         runs.write_picture(task.out / name, to_pillow(image[0]), about, seed)
         scores = score(task, item, seed, read_photo(task.out / name, "its picture")[0], task.out / name)

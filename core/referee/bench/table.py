@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 KIN = "†"
+MAX_DIGITS = 6
+"""Behind the point, whatever a file says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ def _number(evidence: Evidence, one: Cell | None, drawn: int) -> str:
     if one is None:
         return "–"
     column = evidence.about.columns[one.column]
-    text = f"{one.mean:.2f} ± {one.error:.2f}" if column.proportion else f"{one.mean:.2f}"
+    digits = min(max(column.digits, 0), MAX_DIGITS)
+    text = f"{one.mean:.{digits}f}{f' ± {one.error:.{digits}f}' if column.proportion else ''}"
     return f"{text}{KIN if is_kin(evidence, one) else ''}{f' ({one.n})' if one.n < drawn else ''}"
 
 
@@ -100,6 +103,7 @@ def notes(evidence: Evidence, found: Sequence[Cell]) -> list[str]:
                 f"{method}, {suite}: {len(records)} of {count * about.seeds} pictures ({share:.0%}); the rest is not "
                 "scored."
             )
+    said += _pooled(evidence, found)
     if kin := sorted({one.column for one in found if is_kin(evidence, one)}):
         titles = ", ".join(about.columns[key].title for key in kin)
         said.append(
@@ -107,6 +111,16 @@ def notes(evidence: Evidence, found: Sequence[Cell]) -> list[str]:
             "may well fool the other."
         )
     return said
+
+
+def _pooled(evidence: Evidence, found: Sequence[Cell]) -> Iterator[str]:
+    """The means of the suites' means, where all suites have one."""
+    about = evidence.about
+    for key, column in about.columns.items():
+        for method in about.methods if column.pooled and len(about.suites) > 1 else ():
+            means = [one.mean for one in found if (one.column, one.method) == (key, method)]
+            if len(means) == len(about.suites):
+                yield f"{method}: {column.title}, mean of the {len(means)} suites' means: {fmean(means):.3f}"
 
 
 def markdown(evidence: Evidence, found: Sequence[Cell]) -> str:

@@ -61,6 +61,7 @@ class Task:
         methods: who draws.
         galleries: pictures that are there already.
         first: the seed of item 0's first picture.
+        row: seeds that are the same for every item, one per picture; then ``first`` is not looked at.
         shard: which items are done here.
         out: the folder.
         registry: for the pictures' records.
@@ -74,6 +75,7 @@ class Task:
     registry: Registry
     galleries: Sequence[Gallery] = ()
     first: int = 0
+    row: tuple[int, ...] = ()
     shard: Shard = field(default_factory=Shard)
 
     def mine(self) -> list[Item]:
@@ -82,7 +84,20 @@ class Task:
 
     def seeds(self, item: Item) -> list[int]:
         """Those of its pictures: they hang on neither the number of items nor that of seeds."""
+        if self.row:
+            return list(self.row)
         return [self.first + item.index + STRIDE * k for k in range(self.about.seeds)]
+
+
+def row_of(own: Sequence[int], first: int | None, count: int) -> tuple[int, ...]:
+    """So many of a bench's own seeds, moved so that they begin at another; they count on where there are too few.
+
+    >>> row_of(range(42, 52), None, 3), row_of(range(42, 44), 7, 3)
+    ((42, 43, 44), (7, 8, 9))
+    """
+    by = 0 if first is None else first - own[0]
+    seeds = [*own, *(own[-1] + 1 + k for k in range(count - len(own)))]
+    return tuple(seed + by for seed in seeds[:count])
 
 
 def describe(

@@ -74,11 +74,14 @@ def run(
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option("--seeds", metavar="K", help="Pictures of a prompt. [dim]default: 1; of --images all[/dim]"),
+        typer.Option("--seeds", metavar="K", help="Pictures of a prompt. [dim]default: the bench's, or 1; of --images "
+                     "all[/dim]"),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="S", help="Of the first prompt's first picture; the others count on.")
-    ] = FIRST_SEED,
+        int | None,
+        typer.Option("--seed", metavar="S", help="Of the first prompt's first picture; the others count on. "
+                     f"[dim]default: the bench's, or {FIRST_SEED}[/dim]"),
+    ] = None,
     shard: Annotated[
         str, typer.Option("--shard", metavar="I/N", help="Do every N-th prompt only, from I: one shell each.")
     ] = "0/1",
@@ -121,7 +124,7 @@ def run(
 
 
 def _task(
-    text: str, registry: Registry, method: list[str] | None, methods: str | None, seeds: int | None, seed: int,
+    text: str, registry: Registry, method: list[str] | None, methods: str | None, seeds: int | None, seed: int | None,
     shard: str, out: Path | None, images: list[str] | None, partial: bool, zoo: str | None, sets: list[str] | None,
     device: str | None, dtype: str | None,
 ) -> Task:  # fmt: skip
@@ -145,8 +148,9 @@ def _task(
     order, bench, place = open_bench(text, registry, zoo, device, dtype)
     from referee.bench import runner
     from referee.bench.about import IMAGES, Maker
+    from referee.bench.contract import Seeded
     from referee.bench.images import open_gallery, told
-    from referee.bench.task import Shard, Task, describe
+    from referee.bench.task import Shard, Task, describe, row_of
 
     part = Shard.parse(shard)
     name = order.spec.name
@@ -162,9 +166,12 @@ def _task(
     for gallery in galleries:
         if not gallery.whole:
             print(f"referee: {told(gallery, len(items), partial)}", file=sys.stderr)
-    count = max([seeds or 1, *(gallery.most for gallery in galleries)])
+    own = bench.seeds if isinstance(bench, Seeded) else ()
+    count = max([seeds or (len(own) if prepared and own else 1), *(gallery.most for gallery in galleries)])
     about = describe(name, bench, order.options, items, makers, seeds=count, device=place.device)
-    task = Task(about, bench, items, prepared, folder, registry, galleries, seed, part)
+    row = row_of(own, seed, count) if own else ()
+    first = FIRST_SEED if seed is None else seed
+    task = Task(about, bench, items, prepared, folder, registry, galleries, first, row, part)
     runner.check_out(task)
     return task
 

@@ -54,7 +54,7 @@ def question(phrase: str) -> str:
     >>> question("A red circle (small)")
     'a red circle small?'
     """
-    words = re.sub(r'[.!"()*#:;~]', " ", phrase.lower()).split()
+    words = re.sub(r'[.!"()*#:;~]', "", phrase.lower()).split()
     return " ".join(words[:MAX_WORDS]) + "?"
 
 
