@@ -35,10 +35,10 @@ from transformers import (
 from typer.testing import CliRunner
 
 from referee.bench.contract import Bench, Item, Named, Naming, Seeded
-from referee.cli import app
+from referee.command.app import app
 from referee.errors import OptionError, RefereeError, WeightsError
 from referee.hooks import Place
-from referee.play import to_pillow
+from referee.pixels import to_pillow
 from referee.plugins import discover
 from referee_compbench import CompBenchOptions, GenEvalOptions
 from referee_compbench.blip import Answers, pixels

@@ -95,7 +95,7 @@ class CompBench:
 
     def score(self, image: Image, item: Item, seed: int) -> Mapping[str, float]:
         """The numbers of one picture; nothing is drawn at random."""
-        from referee.play import to_pillow
+        from referee.pixels import to_pillow
 
         options, found = self._options, dict[str, float]()
         picture = to_pillow(image[0])

@@ -72,7 +72,7 @@ class GenEval:
 
     def score(self, image: Image, item: Item, seed: int) -> Mapping[str, float]:
         """Whether a picture is right; nothing is drawn at random."""
-        from referee.play import to_pillow
+        from referee.pixels import to_pillow
 
         picture, found = to_pillow(image[0]), dict[str, float]()
         if self._options.detector:
