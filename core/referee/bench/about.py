@@ -87,7 +87,7 @@ class About(BaseModel):
             RunError: they do not agree; says where.
         """
         _same(self.decisive, other.decisive, "the benches", here, there)
-        for name in self.methods.keys() & other.methods.keys():
+        for name in [name for name in self.methods if name in other.methods]:
             _same(self.methods[name].decisive, other.methods[name].decisive, f"the methods '{name}'", here, there)
         suites = {name: max(self.suites.get(name, 0), other.suites.get(name, 0)) for name in self.suites | other.suites}
         devices = dict.fromkeys([self.device, other.device])
