@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
+import textwrap
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +18,7 @@ from referee.bench.methods import choose, open_bench, prepare
 from referee.bench.records import read
 from referee.command.app import main
 from referee.errors import OptionError, WeightsError
+from referee.hooks import Hooks
 from referee.pixels import from_pillow, to_pillow
 from referee.plugins import Registry, discover
 from referee.prompt import Prompt
@@ -108,6 +111,13 @@ def test_missing_weights_are_refused_before_anything_is_drawn(registry: Registry
 
 def test_it_keeps_the_contract(registry: Registry) -> None:
     check_bench(registry.find("bench", "pocket"), registry, {"n": 1, "views": 2})
+
+
+def test_the_example_of_the_hook_is_a_whole_bench(tmp_path: Path) -> None:
+    said = inspect.cleandoc(Hooks.referee_benches.__doc__ or "")
+    (tmp_path / "bright.py").write_text(textwrap.dedent(said.partition("FILE``:")[2]))
+    registry = discover(files=[tmp_path / "bright.py"])
+    assert len(check_bench(registry.find("bench", "bright"), registry, skip=["imports_nothing_heavy"])) == 9
 
 
 # -- the scorer

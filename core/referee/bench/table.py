@@ -104,8 +104,8 @@ def notes(evidence: Evidence, found: Sequence[Cell]) -> list[str]:
                 "scored."
             )
     said += _pooled(evidence, found)
-    if kin := sorted({one.column for one in found if is_kin(evidence, one)}):
-        titles = ", ".join(about.columns[key].title for key in kin)
+    if kin := {one.column for one in found if is_kin(evidence, one)}:
+        titles = ", ".join(column.title for key, column in about.columns.items() if key in kin)
         said.append(
             f"{KIN} {titles}: measured with a model of the family that steered the method, so a picture that fools one "
             "may well fool the other."

@@ -104,6 +104,25 @@ def test_what_a_draw_raises_on_the_way_is_told_and_what_is_kept(desk: Desk, rais
     assert answer.err.splitlines()[-1] == "referee: 2 pictures are recorded in out. The same command goes on."
 
 
+def test_a_picture_that_was_stopped_half_way_is_no_picture(desk: Desk) -> None:
+    text = (desk.folder / "toys.py").read_text()
+    fault = """
+    class Referee(ToyReferee):
+        def read(self, prompt):
+            if "green" in prompt.text and not (HERE / "stopped").exists():
+                (HERE / "stopped").touch()
+                return lambda views: os.kill(os.getpid(), signal.SIGINT) or super(Referee, self).read(prompt)(views)
+            return super().read(prompt)
+    return Referee()
+"""
+    (desk.folder / "toys.py").write_text(text.replace("    return ToyReferee()\n", fault))
+    answer = desk.bench("--methods", "run")
+    assert (answer.code, "1 picture is recorded in out" in answer.err) == (130, True)
+    assert len(list(desk.out.rglob("*.png"))) == 1
+    (desk.folder / "toys.py").write_text(text)
+    assert scores(desk.done("--methods", "run")) == scores(desk.done("--methods", "run", out="whole"))
+
+
 def test_what_is_recorded_loads_no_model(desk: Desk) -> None:
     desk.done()
     (desk.folder / "loaded").unlink()
