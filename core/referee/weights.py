@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from referee.errors import WeightsError
+from referee.files import is_plain
 
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 BITS = {
@@ -75,6 +76,8 @@ def check_safetensors(path: Path, *, mend: str) -> None:
     """
     try:
         size = path.stat().st_size
+        if not is_plain(path):
+            raise ValueError("it is no plain file")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:

@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from referee import zoos
 from referee.errors import OutputError
+from referee.files import is_plain
 from referee.hooks import ZooSpec
 from referee.plugins import Kind, Registry
 from referee.settings import NO_ZOO, Part, Settings
@@ -49,6 +51,8 @@ WRITTEN = (
 )  # fmt: skip
 MOST = 64
 """Files of weights of one option that are summed up."""
+MAX_WEIGHTS = 1 << 37
+"""Bytes of one of them."""
 LIBRARIES = (
     "vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia", "numpy", "pillow", "safetensors",
 )  # fmt: skip
@@ -180,13 +184,14 @@ def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
 
 
 def _weights(value: object) -> list[Path]:
-    """The safetensors files that an option points to, itself or as their folder."""
+    """The safetensors files that an option, maybe a stranger's, points to, itself or as their folder."""
     if not isinstance(value, str):
         return []
     path = Path(value)
     with suppress(OSError, ValueError):  # text that is no name of a file
         found = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*/*.safetensors")])
-        return [each for each in found if each.suffix == ".safetensors"][:MOST]
+        some = (each for each in found if each.suffix == ".safetensors" and is_plain(each))
+        return [each for each in islice(some, MOST) if each.stat().st_size <= MAX_WEIGHTS]
     return []
 
 
