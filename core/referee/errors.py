@@ -16,10 +16,33 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import PurePath
+from unicodedata import category
+
+
+def controls(text: str) -> bool:
+    r"""Whether it holds characters that steer a terminal instead of being shown, or broken ones. Lines and tabs are
+    text.
+
+    >>> controls("\x1b[2J"), controls("\udcff"), controls("one\ntwo")
+    (True, True, False)
+    """
+    return any(category(char) in ("Cc", "Cs") and char not in "\n\t" for char in text)
+
+
+def shown(text: str) -> str:
+    r"""Text that may be anybody's, for a terminal: `controls` are written out.
+
+    >>> print(shown("\x1b[2J"))
+    \x1b[2J
+    """
+    return "".join(ascii(char)[1:-1] if controls(char) else char for char in text)
 
 
 class RefereeError(Exception):
-    """The input cannot be used; the message is one a person can act on."""
+    """The input cannot be used; the message is one a person can act on, and safe to show whatever it quotes."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class PromptError(RefereeError):

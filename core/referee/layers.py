@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,15 @@ def shallow(value: Any, depth: int = MAX_DEPTH) -> bool:
     """It is nested no deeper than what writes it can follow."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return depth > 0 and all(shallow(one, depth - 1) for one in inner)
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All keys and texts in it."""
+    if isinstance(value, str):
+        yield value
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for one in inner:
+        yield from texts(one)
 
 
 def read_toml(path: str | Path) -> Layer:

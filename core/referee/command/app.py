@@ -18,7 +18,7 @@ from referee.command.draw import generate, sample, score
 from referee.command.plan import plan
 from referee.command.report import report
 from referee.command.resume import resume
-from referee.errors import RefereeError, out_of_memory, short_of_memory
+from referee.errors import RefereeError, out_of_memory, short_of_memory, shown
 
 app = typer.Typer(
     help="Pictures by model inversion: a latent is optimised until frozen referees agree that it matches the prompt.",
@@ -42,7 +42,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # What a plug-in warns of (the end of a prompt that it does not read) is for the person, not for a developer.
-    warnings.showwarning = lambda message, *_, **__: print(f"referee: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"referee: {shown(str(message))}", file=sys.stderr)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
