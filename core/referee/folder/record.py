@@ -164,7 +164,8 @@ def origins(settings: Settings, registry: Registry) -> list[dict[str, str]]:
 
 
 def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
-    """sha256 of the weights by file: of the zoo's as published, of those in folders of the person's own as they are."""
+    """sha256 of the weights by file: of the zoo's as published, of those of which nobody published one, and of those in
+    folders of the person's own, as they are."""
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo in registry.names("zoo") else None
     parts = [(part.name.rpartition(":")[2], part.options) for _, part in _played(settings)]
     own = {
@@ -175,12 +176,15 @@ def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
     }
     if zoo is None:
         return own
-    return own | {
-        file.name: file.sha256
-        for checkpoint in zoos.needed(zoo.checkpoints(), parts)
-        for file in checkpoint.files
-        if file.sha256 and file.name.endswith(".safetensors")
+    shelf = zoos.needed(zoo.checkpoints(), parts)
+    files = [(one, file) for one in shelf for file in one.files if file.name.endswith(".safetensors")]
+    published = {file.name: file.sha256 for _, file in files if file.sha256}
+    made = {
+        f"{one.name} {file.name}": _sha256(path)
+        for one, file in files
+        if not file.sha256 and is_plain(path := one.folder / file.name)
     }
+    return own | published | made
 
 
 def _weights(value: object) -> list[Path]:
