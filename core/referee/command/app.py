@@ -18,6 +18,7 @@ from referee.command.draw import generate, sample, score
 from referee.command.plan import plan
 from referee.command.report import report
 from referee.command.resume import resume
+from referee.command.stops import INTERRUPTED, stoppable
 from referee.errors import RefereeError, out_of_memory, short_of_memory, shown
 
 app = typer.Typer(
@@ -46,7 +47,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app(prog_name="referee")  # however it was called: Tab asks by this name
+        with stoppable() as stop:
+            app(prog_name="referee")  # however it was called: Tab asks by this name
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer's answer to all of them
+            sys.exit(stop.code)
+        raise
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
         sys.exit(2)

@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import logging
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from referee.command.crash import blame
 from referee.command.crash import report as say_crash
+from referee.command.stops import stoppable
 from referee.errors import OutputError, PluginError, RefereeError, out_of_memory, short_of_memory
 from referee.folder import record
 from referee.folder.checkpoint import METRICS, Checkpoint, Checkpoints, clear, fingerprint, locked, tidy
@@ -106,7 +104,7 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
     settings = fingerprint(job.prompt.text, job.settings)
     checkpoints = Checkpoints(folder, settings, keeper.frames, job.watch.checkpoint_every)
     checkpoints.written, checkpoints.last = found.k, found.standing if found.k else None
-    with _stoppable() as stop:
+    with stoppable() as stop:
         try:
             result = _drain(job, found, history, keeper, checkpoints)
             if not result.complete:
@@ -251,28 +249,3 @@ def _failed(folder: Path, error: BaseException, checkpoints: Checkpoints) -> int
 
 def _resume(folder: Path) -> str:
     return f"referee resume {shlex.quote(str(folder))}"
-
-
-class _Stop:
-    """What the shell is told of a run that was stopped: 128 and the signal's number."""
-
-    code = 128 + signal.SIGINT
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.code = 128 + number
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def _stoppable() -> Iterator[_Stop]:
-    """SIGTERM, and SIGHUP of a terminal that is lost, stop a run as Ctrl-C does; not if somebody else wants them."""
-    stop, main = _Stop(), threading.current_thread() is threading.main_thread()
-    names = [name for name in ("SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
-    taken = [n for n in (getattr(signal, name) for name in names) if signal.getsignal(n) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, stop)
-    try:
-        yield stop
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
