@@ -246,8 +246,9 @@ FAULTS: dict[str, tuple[Callable[[State], State], str]] = {
 def test_a_file_that_is_not_right_is_refused(fault: str, tmp_path: Path) -> None:
     change, message = FAULTS[fault]
     torch.save({"model": change(lavis())}, tmp_path / "lavis.pth")
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(WeightsError, match=message) as caught:
         convert_here(tmp_path / "lavis.pth", tmp_path / "out")
+    assert str(caught.value).count(str(tmp_path / "lavis.pth")) == 1
 
 
 class Desk:
