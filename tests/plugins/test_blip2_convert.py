@@ -311,6 +311,8 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, desk: Desk) -> None:
     done = command("--lavis", file, "--vocab", CASE / "vocab.txt", "--out", tmp_path / "out")
     assert (done.returncode, done.stdout, mark.exists(), (tmp_path / "out").exists()) == (2, "", False, False)
     desk.refuses("holds code, which is never run", "--lavis", file, "--vocab", CASE / "vocab.txt")
+    file.write_bytes(pickle.dumps({"model": Code(mark)}))
+    desk.refuses("holds code, which is never run", "--lavis", file, "--vocab", CASE / "vocab.txt")
     file.write_bytes(pickle.dumps({"model": Code(mark)}, protocol=2))  # as torch saved it of old
     with pytest.raises(WeightsError, match="never run"):
         read_tensors(file)

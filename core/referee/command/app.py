@@ -56,7 +56,7 @@ def main() -> None:
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
         sys.exit(2)
-    except Exception as error:
+    except BaseException as error:  # a stranger's part may raise anything
         if out_of_memory(error):
             print(f"referee: {short_of_memory(error)}", file=sys.stderr)
             sys.exit(2)

@@ -114,7 +114,7 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
             with suppress(OutputError):  # the disk is full: the checkpoint before is there
                 checkpoints.write()
             raise typer.Exit(stop.code) from None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a stranger's part may raise anything
             named = _named(error)
             if checkpoints.last is not None:
                 raise typer.Exit(_failed(folder, named, checkpoints)) from error

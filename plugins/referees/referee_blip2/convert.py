@@ -5,6 +5,7 @@ Nothing in a file is trusted but its tensors; every name must be known, and ever
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -105,7 +106,9 @@ def read_tensors(path: Path) -> State:
             content: Any = load_file(path)
         else:
             # A zip is mapped, not read; what is cut short is no zip any more, and torch says so.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # torch asks to be told of pickles that it refuses
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FAULTS as error:
         raise WeightsError(
             f"{path} cannot be read as tensors alone ({type(error).__name__}): it is cut short, is no checkpoint, or "
