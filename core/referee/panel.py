@@ -172,6 +172,11 @@ class Panel:
         return seat.is_due(k, self.rules.steps) or KEPT + seat.name not in self.memory
 
 
+def at_once(memory: Memory) -> dict[str, int]:
+    """How many views of each referee fit at once, of those for whom memory ran out in a run."""
+    return {n.removeprefix(PORTION): int(found[0]) for n, found in memory.items() if n.startswith(PORTION)}
+
+
 def check(seats: Sequence[Seat], rules: Rules, first: int = 0) -> None:
     """Refuse a panel that cannot play, and say once if at some steps, from the first one played, nobody pushes.
 

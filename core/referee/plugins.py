@@ -179,17 +179,14 @@ class Registry:
         """The names that parts of this kind can be asked for by."""
         return sorted(self._offers[kind])
 
-    def summary(self, kind: Kind, name: str) -> str:
-        """Half a line on a part."""
-        offers = self._offers[kind].get(name, [])
-        return str(offers[0][1].summary) if offers else ""
+    def offered(self, kind: Kind, name: str) -> list[tuple[Plugin, Any]]:
+        """Who offers a part of this name, each with its spec: more than one if two share a name."""
+        return list(self._offers[kind].get(name, ()))
 
-    def options(self, kind: Kind, name: str) -> dict[str, str]:
-        """A part's options by name, each with what it is; a zoo has none."""
-        offers = self._offers[kind].get(name, [])
-        if kind == "zoo" or not offers:
-            return {}
-        return {field: about.description or "" for field, about in offers[0][1].options.model_fields.items()}
+    def summary(self, kind: Kind, name: str) -> str:
+        """Half a line on a part; of the first, if two share a name."""
+        offers = self.offered(kind, name)
+        return str(offers[0][1].summary) if offers else ""
 
     def find(self, kind: Kind, name: str) -> Any:
         """The spec of a part by name; ``distribution:name`` chooses between two of one name.
@@ -200,9 +197,7 @@ class Registry:
         """
         distribution, _, short = name.rpartition(":")
         found = [
-            (plugin, spec)
-            for plugin, spec in self._offers[kind].get(short, [])
-            if distribution in ("", plugin.distribution)
+            (plugin, spec) for plugin, spec in self.offered(kind, short) if distribution in ("", plugin.distribution)
         ]
         if len(found) == 1:
             return found[0][1]

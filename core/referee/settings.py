@@ -149,7 +149,9 @@ class Settings(BaseModel):
     rules: Rules = Field(default_factory=Rules, description="the numbers of the algorithm")
     referees: tuple[RefereePart, ...] = Field((), description="who plays")
     prior: Part | None = Field(None, description="who keeps it real, and owns the latent space")
-    augmentation: Part | None = Field(None, description="the views' transforms; without one the plain image is scored")
+    augmentation: Annotated[Part | None, BeforeValidator(lambda part: None if part == PLAIN else part)] = Field(
+        None, description="the views' transforms; none scores the plain image"
+    )
     balancer: BalancerPart | None = Field(None, description="the rule that makes one direction of several gradients")
     judge: JudgePart | None = Field(None, description="a referee that does not play: it says which step was best")
     init: Init | None = Field(None, description="the picture that the run begins with")

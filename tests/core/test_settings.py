@@ -274,6 +274,7 @@ def test_flags() -> None:
 
 def test_no_augmentation_takes_away_the_presets() -> None:
     assert build([{"augmentation": {"name": "k"}}, flag_layer(aug="none")]).augmentation is None
+    assert build([{"augmentation": {"name": "k"}}, {"augmentation": "none"}]).augmentation is None  # as TOML can say it
     assert build([{"augmentation": {"name": "k"}}, flag_layer()]).augmentation == Part(name="k")
 
 

@@ -276,7 +276,7 @@ def test_weights_of_another_model_are_told_on_a_line_with_the_mend(which: str, s
 @pytest.mark.parametrize(
     ("model", "tag", "fetch"),
     [
-        ("ViT-L-14", "openai", "hf download timm/vit_large_patch14_clip_224.openai"),
+        ("ViT-L-14-quickgelu", "openai", "hf download timm/vit_large_patch14_clip_224.openai"),
         ("ViT-L-14", "laion2b_s32b_b82k", "hf download laion/CLIP-ViT-L-14-laion2B-s32B-b82K"),
         ("ViT-B-16-SigLIP", "webli", "hf download timm/ViT-B-16-SigLIP"),
         ("hf-hub:laion/CLIP-ViT-L-14", "", "hf download laion/CLIP-ViT-L-14"),
@@ -357,3 +357,13 @@ def test_a_configuration_from_another_open_clip_is_named(tmp_path: Path) -> None
     file.write_text(json.dumps(content))
     with pytest.raises(WeightsError, match="no_such_tower"):
         make(tmp_path)
+
+
+def test_weights_of_another_activation_are_refused_by_name() -> None:
+    with pytest.raises(OptionError, match=r"'openai' were trained with QuickGELU.* Say model=ViT-B-32-quickgelu\."):
+        make("ViT-B-32", pretrained="openai")
+    names = set(open_clip.list_models())
+    for name, tag in open_clip.list_pretrained():
+        trained = open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False)
+        if trained and not (open_clip.get_model_config(name) or {}).get("quick_gelu", False):
+            assert f"{name}-quickgelu" in names, "the mend is one"

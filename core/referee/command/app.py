@@ -1,4 +1,4 @@
-"""The command line: `referee generate | resume | sample | score | plan | report | plugins | zoo | convert | doctor`.
+"""The command: `referee generate | resume | sample | score | plan | report | bench | plugins | zoo | convert | doctor`.
 
 Each turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. What stops a run is in `referee.command.running`.
@@ -12,7 +12,7 @@ import warnings
 
 import typer
 
-from referee.command import convert, plugins, zoo
+from referee.command import bench, convert, crash, plugins, zoo
 from referee.command.doctor import doctor
 from referee.command.draw import generate, sample, score
 from referee.command.plan import plan
@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 for command in (generate, resume, sample, score, plan, report, doctor):
     app.command()(command)
-for name, group in (("plugins", plugins.app), ("zoo", zoo.app), ("convert", convert.app)):
+for name, group in (("bench", bench.app), ("plugins", plugins.app), ("zoo", zoo.app), ("convert", convert.app)):
     app.add_typer(group, name=name)
 
 
@@ -55,11 +55,11 @@ def main() -> None:
         raise
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
+        if error.__cause__ is not None and (said := crash.blame(error)):
+            print(f"referee: {said}", file=sys.stderr)
         sys.exit(2)
     except BaseException as error:  # a stranger's part may raise anything
         if out_of_memory(error):
             print(f"referee: {short_of_memory(error)}", file=sys.stderr)
             sys.exit(2)
-        from referee.command.crash import report
-
-        sys.exit(report(error))
+        sys.exit(crash.report(error))

@@ -168,12 +168,7 @@ def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
     folders of the person's own, as they are."""
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo in registry.names("zoo") else None
     parts = [(part.name.rpartition(":")[2], part.options) for _, part in _played(settings)]
-    own = {
-        f"{name} {option} {path.relative_to(value) if path != Path(value) else path.name}": _sha256(path)
-        for name, options in parts
-        for option, value in options.items()
-        for path in _weights(value)
-    }
+    own = {file: found for name, options in parts for file, found in weights_of(name, options).items()}
     if zoo is None:
         return own
     shelf = zoos.needed(zoo.checkpoints(), parts)
@@ -185,6 +180,15 @@ def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
         if not file.sha256 and is_plain(path := one.folder / file.name)
     }
     return own | published | made
+
+
+def weights_of(name: str, options: Mapping[str, object]) -> dict[str, str]:
+    """sha256 of the safetensors files that a part's options point to, by part, option and file."""
+    return {
+        f"{name} {option} {path.relative_to(str(value)) if path != Path(str(value)) else path.name}": _sha256(path)
+        for option, value in options.items()
+        for path in _weights(value)
+    }
 
 
 def _weights(value: object) -> list[Path]:

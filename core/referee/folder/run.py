@@ -68,6 +68,9 @@ class About(BaseModel):
     command: Literal["generate", "sample"] = Field("generate", description="what was asked for")
     interrupted_after: int | None = Field(None, ge=0, description="steps, if it was stopped")
     unfinished: bool = Field(False, description="it is under way, or was cut off")
+    at_once: dict[Text, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, max_length=100, description="views that fitted at once, of those for whom memory ran out"
+    )
     mixed: tuple[Text, ...] = Field((), max_length=100, description="what changed where it was gone on with, by force")
     device: Text = Field("", description="where it computed")
     python: Text = ""
@@ -90,6 +93,9 @@ class Row(BaseModel):
     losses: Numbers = Field(default_factory=dict)
     norms: Numbers = Field(default_factory=dict)
     agreement: PerSeed | None = None
+    sat_out: dict[str, Annotated[list[bool], Field(max_length=MAX_IMAGES)]] = Field(
+        default_factory=dict, description="whose gradient was zero or not finite, for which pictures"
+    )
     cosines: Numbers | None = Field(None, description="of the gradients, by pair: one/other")
     judge: PerSeed | None = Field(None, description="the judge's losses after the step, where it was asked")
     hacked: Annotated[list[bool], Field(max_length=MAX_IMAGES)] | None = Field(

@@ -155,16 +155,18 @@ def _check_fit(prior: StableDiffusionPrior, options: Options) -> None:
 
 
 def _check_latents(prior: StableDiffusionPrior, options: Options) -> None:
-    """Latents of another scale decode to pictures of another world. A tiny VAE has no scale of its own, and cannot be
-    told from its like."""
+    """Latents of another scale decode to pictures of another world. A tiny VAE in place of a whole one has no scale of
+    its own, and cannot be told from its like."""
     vae, own = prior.vae.config, Path(options.model) / "vae" / "config.json"
     if getattr(vae, "latents_mean", None) is not None:
         raise WeightsError(f"The VAE in {vae_folder(options)} has a mean for each latent channel: not known here.")
-    if not options.vae or not own.is_file() or not isinstance(prior.vae, AutoencoderKL):
+    if not options.vae or not own.is_file():
         return
     config = read_config(own)
-    scale = config.get("scaling_factor", SCALE)
-    if config.get("_class_name") == "AutoencoderKL" and scale != vae.scaling_factor:
+    if config.get("_class_name") != type(prior.vae).__name__:
+        return
+    scale = config.get("scaling_factor", SCALE if isinstance(prior.vae, AutoencoderKL) else 1.0)
+    if scale != vae.scaling_factor:
         raise WeightsError(
             f"The VAE in {options.vae} scales its latents by {vae.scaling_factor}, the one that {options.model} was "
             f"trained with by {scale}: they are of different latent spaces. Take one for the same model."

@@ -102,6 +102,12 @@ def _check_name(options: Options) -> None:
     if options.pretrained not in tags:
         known = nearest(options.pretrained, tags)
         raise OptionError(f"open_clip has no weights '{options.pretrained}' for {options.model}. {known}")
+    trained = open_clip.get_pretrained_cfg(options.model, options.pretrained).get("quick_gelu", False)
+    if trained and not (open_clip.get_model_config(options.model) or {}).get("quick_gelu", False):
+        raise OptionError(  # open_clip only warns
+            f"The weights '{options.pretrained}' were trained with QuickGELU, which {options.model} does not have: all "
+            f"numbers would be a little wrong. Say model={options.model}-quickgelu."
+        )
 
 
 def _explain(name: str, options: Options, error: Exception) -> str:

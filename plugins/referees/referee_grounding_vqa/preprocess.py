@@ -10,9 +10,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from referee.errors import WeightsError
@@ -66,6 +68,28 @@ def save_normalisation(folder: Path, given: Normalisation, size: int, processor:
         "image_mean": list(given.mean), "image_std": list(given.std),
     }  # fmt: skip
     (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+class NoTokenizer:
+    """Stands for a tokenizer that is not on the disk, where only sizes are asked for: a token per word, and two."""
+
+    def __call__(self, text: str, **_: Any) -> Any:
+        """Ids of no meaning, (1, T)."""
+        return SimpleNamespace(input_ids=torch.ones(1, len(text.split()) + 2, dtype=torch.long))
+
+    def __len__(self) -> int:
+        return 0
+
+    def get_vocab(self) -> dict[str, int]:
+        """The two words that a yes-no question needs."""
+        return {"yes": 1, "no": 2}
+
+
+def load_tokenizer(folder: Path, weights: bool = True) -> Any:
+    """The folder's; without weights, where it has none, one that only counts."""
+    if not weights and not (folder / "tokenizer_config.json").is_file():
+        return NoTokenizer()
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def load_network(kind: Any, folder: Path, config: Any, weights: bool = True) -> Any:

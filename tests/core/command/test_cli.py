@@ -282,7 +282,7 @@ def test_json_is_the_result_and_nothing_else(desk: Desk) -> None:
     said = json.loads(answer.out)
     last = open_run(desk.folder / "out").metrics[-1].losses["toy"]
     assert said == {
-        "prompt": "red", "folder": "out", "complete": True, "steps": 12, "report": "out/report.html",
+        "prompt": "red", "folder": "out", "complete": True, "steps": 12, "sat_out": {}, "report": "out/report.html",
         "pictures": [
             {"seed": i, "path": f"out/picture-{i}.png", "losses": {"toy": last[i]}} for i in (0, 1)
         ],
@@ -496,6 +496,7 @@ def test_plugins_are_listed(desk: Desk) -> None:
     rows = {row["name"]: row for row in json.loads(desk("plugins", "--json").out)}
     assert rows["toys"]["offers"][0] == {
         "kind": "referee", "name": "toy", "summary": "likes a colour", "options": {"input_size": "of the views"},
+        "also": [],
     }  # fmt: skip
     assert rows["toys"]["offers"][2]["options"] == {}
     assert rows["clip"]["status"] == "blocked"

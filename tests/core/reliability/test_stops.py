@@ -118,7 +118,7 @@ def test_a_signal_leaves_the_best_picture_and_a_checkpoint(
     signal.signal(signal.SIGINT, handler)
     assert answer.code == code, answer.err
     assert "Stopped after 9 steps; this is the best picture so far." in answer.out
-    assert "To go on: referee resume out" in answer.out
+    assert "To go on: referee resume out --plugin toys.py" in answer.out
     assert [signal.getsignal(getattr(signal, s)) for s in ("SIGTERM", "SIGHUP")] == before
     signal.signal(signal.SIGHUP, hang_up)
     run = open_run(desk.out)
@@ -189,7 +189,7 @@ def test_as_a_process_that_is_terminated(desk: Desk) -> None:
     )  # fmt: skip
     hacked = "Reward hacking, seed"  # if it came so far
     assert (process.returncode, [line for line in err.splitlines() if hacked not in line]) == (143, [])
-    assert "To go on: referee resume out" in out
+    assert "To go on: referee resume out --plugin toys.py" in out
     assert desk.kept() > 3
 
 
