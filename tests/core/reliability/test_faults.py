@@ -220,7 +220,7 @@ def test_an_exception_that_is_no_ordinary_one_ends_a_run_that_can_go_on(desk: De
     assert "Odd: x" in answer.err
     assert answer.err.splitlines()[-2:] == [
         "referee: This happened in the plug-in file toys.py, given by --plugin.",
-        "referee: 5 steps are kept. To go on: referee resume out",
+        "referee: 5 steps are kept. To go on: referee resume out --plugin toys.py",
     ]
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
