@@ -210,6 +210,17 @@ def check(seats: Sequence[Seat], rules: Rules, first: int = 0) -> None:
         warnings.warn(f"No referee plays at {some}: there {who}.", stacklevel=3)
 
 
+def pictured(x: Tensor, count: int, size: tuple[int, int]) -> Image:
+    """What a prior drew, if it is so many pictures of that height and width.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    if tuple(x.shape) != (count, 3, *size):
+        raise PluginError(f"The prior drew {tuple(x.shape)}; expected {(count, 3, *size)}: RGB at the size of the run.")
+    return x
+
+
 def shaped(who: str, g: Tensor, like: Tensor) -> Tensor:
     """A part's gradient, if it has the shape that it should.
 

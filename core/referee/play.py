@@ -21,7 +21,7 @@ from referee.errors import OptionError, PluginError
 from referee.inversion import Step, invert
 from referee.judging import Judge, Sitting, verdict
 from referee.layers import Layer, preset
-from referee.panel import Space
+from referee.panel import Space, pictured
 from referee.parts import Parts, assemble, check, of_kin
 from referee.pixels import from_pillow
 from referee.plugins import Registry, discover
@@ -245,7 +245,8 @@ def sample_seeds(prompt: Prompt, parts: Parts, seeds: Sequence[int]) -> Result:
     if not isinstance(prior, Sampler):
         raise PluginError("This prior has no plain sampling; use `referee generate` without referees.")
     with torch.no_grad():
-        images = prior.sample(prompt, *parts.size, generators(seeds, 0, "sample")).float()
+        drawn = prior.sample(prompt, *parts.size, generators(seeds, 0, "sample"))
+        images = pictured(drawn, len(seeds), parts.size).float()
         z = prior.encode(images).cpu() if isinstance(prior, Encoder) else torch.empty(0)
     return Result(prompt, tuple(seeds), images.cpu(), z)
 

@@ -64,6 +64,11 @@ class Plugin:
     reason: str = ""
     offers: list[tuple[Kind, str]] = field(default_factory=list)
 
+    @property
+    def mend(self) -> str:
+        """What to type for one that failed to load; "" if the reason says it, as it does of other hooks."""
+        return "" if "pip install" in self.reason else f"Try: pip install --upgrade {self.distribution}"
+
 
 class Registry:
     """All plug-ins of this environment, and the parts that they offer, by kind and name."""
@@ -201,9 +206,9 @@ class Registry:
             raise PluginError(f"Two plug-ins offer a {kind} called '{short}': say {choices}.")
         for plugin in self.plugins:
             if plugin.name == short and plugin.status == "failed":
+                why = f"{plugin.reason}. {plugin.mend}".strip()
                 raise PluginError(
-                    f"The plug-in '{short}' ({plugin.distribution} {plugin.version}) failed to load: {plugin.reason}. "
-                    f"Try: pip install --upgrade {plugin.distribution}"
+                    f"The plug-in '{short}' ({plugin.distribution} {plugin.version}) failed to load: {why}"
                 )
             if plugin.name == short and plugin.status == "blocked":
                 raise PluginError(f"The plug-in '{short}' is blocked: {plugin.reason}.")

@@ -13,8 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from referee.control.init_image import Init
 from referee.control.region import RegionField
-from referee.errors import OptionError
-from referee.layers import MAX_DEPTH, RECORD, Layer, merge, shallow
+from referee.errors import OptionError, controls
+from referee.layers import MAX_DEPTH, RECORD, Layer, merge, shallow, texts
 from referee.options import explain
 from referee.rules import Rules
 from referee.schedules import ScheduleField, constant
@@ -191,17 +191,20 @@ class Settings(BaseModel):
 
 
 def build(layers: Iterable[Layer]) -> Settings:
-    """Merge layers and check them.
+    """Merge layers and check them, a record's too: all of it may be shown in a terminal.
 
     Raises:
-        OptionError: naming each field that is unknown or of the wrong type or value.
+        OptionError: naming each field that is unknown or of the wrong type or value, or a text with control characters.
     """
     merged: Layer = {}
     for layer in layers:
         merged = merge(merged, layer)
-    merged.pop(RECORD, None)
     if not shallow(merged):
         raise OptionError(f"The settings are nested more than {MAX_DEPTH} deep.")
+    for text in texts(merged):
+        if controls(text):
+            raise OptionError(f"The settings' {text[:60]!a} has control characters or broken ones. Write plain text.")
+    merged.pop(RECORD, None)
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:

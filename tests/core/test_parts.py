@@ -235,7 +235,7 @@ REFUSED: dict[str, tuple[Layer, type[Exception], str]] = {
     "option value": ({"prior": {"options": {"strength": "x"}}}, OptionError, "prior 'toy': strength: .*valid number"),
     "option check": ({"referees": [{"name": "toy", "options": {"input_size": 2000}}]}, OptionError, "that large"),
     "own augmentation": ({"referees": [{"name": "toy", "aug": "nobody"}]}, PluginError, "no augmentation called"),
-    "own words": ({"referees": [{"name": "toy", "prompt": "\x07"}]}, PromptError, "control characters"),
+    "own words": ({"referees": [{"name": "toy", "prompt": " "}]}, PromptError, "is empty"),
     "words": ({"zoo": "small"}, PromptError, "no grue"),
     "files": ({"zoo": "empty"}, PromptError, "no grue"),  # the cheaper look comes first
 }

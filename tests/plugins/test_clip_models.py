@@ -17,7 +17,7 @@ import torch
 from open_clip.push_to_hf_hub import save_for_hf
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -254,6 +254,23 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(WeightsError, match="open_clip cannot load"):
         make(tmp_path)
+
+
+def changed(state: dict[str, Tensor], which: str) -> dict[str, Tensor]:
+    if which == "another size":
+        return {name: tensor[:-1].contiguous() if tensor.ndim else tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in state.items() if "bias" not in name}
+
+
+@pytest.mark.parametrize(("which", "said"), [("less", r".*Missing key\(s\)"), ("another size", "shape")])
+def test_weights_of_another_model_are_told_on_a_line_with_the_mend(which: str, said: str, tmp_path: Path) -> None:
+    write(tmp_path, "clip")
+    file = tmp_path / "open_clip_model.safetensors"
+    save_file(changed(load_file(file), which), file)
+    with pytest.raises(WeightsError, match=f"{tmp_path}: {said}.*open_clip_config.json. Get both from one") as caught:
+        make(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from transformers import (
 
 from referee import zoos
 from referee.errors import OptionError, WeightsError
+from referee.folder.record import hashes
 from referee.hooks import Checkpoint
 from referee.layers import preset
 from referee.parts import check
@@ -249,3 +251,23 @@ def test_the_tiny_decoder_is_asked_for_by_name(cache: Path, tmp_path: Path, save
         ordered("sdxl", referees=[], prior=prior)
     with pytest.raises(WeightsError, match=r"zoo's clip is not whole.*referee zoo get sd15 clip, or say clip:model"):
         ordered("sd15", prior={"name": "stable-diffusion", "options": {"model": "x"}}, referees=[{"name": "clip"}])
+
+
+@pytest.mark.parametrize("name", ZOOS)
+def test_a_record_tells_one_blip2_from_another(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made on this machine, so nobody publishes its sums: they are taken of what is here."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    registry = discover(environment={"REFEREE_LOAD_PLUGINS": "hub"})
+    settings = build([preset(name, registry)])
+    folder = zoos.user_folder("blip2")
+    folder.mkdir(parents=True)
+    for each in ("model.safetensors", "caption_head.safetensors"):
+        (folder / each).write_bytes(each.encode())
+    before = hashes(settings, registry)
+    assert {"unet/diffusion_pytorch_model.fp16.safetensors", "blip2 model.safetensors"} <= set(before)
+    assert before["blip2 caption_head.safetensors"] == sha256(b"caption_head.safetensors").hexdigest()
+    (folder / "model.safetensors").write_bytes(b"another")
+    after = hashes(settings, registry)
+    assert {key for key in before if before[key] != after[key]} == {"blip2 model.safetensors"}
+    (folder / "model.safetensors").unlink()
+    assert "blip2 model.safetensors" not in hashes(settings, registry)

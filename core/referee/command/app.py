@@ -18,7 +18,8 @@ from referee.command.draw import generate, sample, score
 from referee.command.plan import plan
 from referee.command.report import report
 from referee.command.resume import resume
-from referee.errors import RefereeError, out_of_memory, short_of_memory
+from referee.command.stops import INTERRUPTED, stoppable
+from referee.errors import RefereeError, out_of_memory, short_of_memory, shown
 
 app = typer.Typer(
     help="Pictures by model inversion: a latent is optimised until frozen referees agree that it matches the prompt.",
@@ -42,17 +43,22 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # What a plug-in warns of (the end of a prompt that it does not read) is for the person, not for a developer.
-    warnings.showwarning = lambda message, *_, **__: print(f"referee: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"referee: {shown(str(message))}", file=sys.stderr)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app(prog_name="referee")  # however it was called: Tab asks by this name
+        with stoppable() as stop:
+            app(prog_name="referee")  # however it was called: Tab asks by this name
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer's answer to all of them
+            sys.exit(stop.code)
+        raise
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
         if error.__cause__ is not None and (said := crash.blame(error)):
             print(f"referee: {said}", file=sys.stderr)
         sys.exit(2)
-    except Exception as error:
+    except BaseException as error:  # a stranger's part may raise anything
         if out_of_memory(error):
             print(f"referee: {short_of_memory(error)}", file=sys.stderr)
             sys.exit(2)

@@ -184,7 +184,7 @@ def _play(task: Task, console: Console) -> None:
         typer.Exit: it was stopped, or failed on the way.
     """
     from referee.bench import runner
-    from referee.command.running import stoppable
+    from referee.command.stops import stoppable
 
     main, count = next(iter(task.about.columns)), 0
 

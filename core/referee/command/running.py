@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import logging
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from referee.command.crash import blame
 from referee.command.crash import report as say_crash
+from referee.command.stops import stoppable
 from referee.errors import OutputError, PluginError, RefereeError, out_of_memory, short_of_memory
 from referee.folder import record
 from referee.folder.checkpoint import METRICS, Checkpoint, Checkpoints, clear, fingerprint, locked, tidy
@@ -120,7 +118,7 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
             with suppress(OutputError):  # the disk is full: the checkpoint before is there
                 checkpoints.write()
             raise typer.Exit(stop.code) from None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a stranger's part may raise anything
             named = _named(error)
             if checkpoints.last is not None:
                 raise typer.Exit(_failed(job, named, checkpoints)) from error
@@ -258,28 +256,3 @@ def _resume(folder: Path, description: Mapping[str, Any]) -> str:
     parts = description["run"].get("parts", ())
     files = dict.fromkeys(part["distribution"] for part in parts if part["distribution"].endswith(".py"))
     return shlex.join(["referee", "resume", str(folder), *(word for path in files for word in ("--plugin", path))])
-
-
-class _Stop:
-    """What the shell is told of a run that was stopped: 128 and the signal's number."""
-
-    code = 128 + signal.SIGINT
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.code = 128 + number
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def stoppable() -> Iterator[_Stop]:
-    """SIGTERM, and SIGHUP of a terminal that is lost, stop a run as Ctrl-C does; not if somebody else wants them."""
-    stop, main = _Stop(), threading.current_thread() is threading.main_thread()
-    names = [name for name in ("SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
-    taken = [n for n in (getattr(signal, name) for name in names) if signal.getsignal(n) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, stop)
-    try:
-        yield stop
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)

@@ -133,7 +133,7 @@ class Scales:
         return Forecast(settings, tuple(parts), *_sums(settings, parts))
 
     def _make(self, order: Order, settings: Settings, kind: type) -> Any:
-        key = f"{order.spec.name} {order.options!r} {settings.dtype}"
+        key = f"{kind.__name__} {order.spec.name} {order.options!r} {settings.dtype}"
         if key not in self._made:
             with no_numbers():
                 self._made[key] = make(order, Place("cpu", settings.dtype, weights=False), kind)

@@ -20,7 +20,8 @@ from PIL import Image
 from referee.errors import OptionError, OutputError, RunError
 from referee.folder.film import LOSSLESS, encode
 from referee.folder.record import write_whole
-from referee.folder.run import MAX_FILM, MAX_TOML, Row, Run, read_plain
+from referee.folder.run import MAX_FILM, Row, Run, read_plain
+from referee.layers import MAX_TOML
 from referee.watching.absent import sat_out, told
 from referee.watching.curves import Curve, number, svg
 

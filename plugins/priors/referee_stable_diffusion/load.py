@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from referee.errors import WeightsError
 from referee.hooks import Place
-from referee.weights import FAULTS
+from referee.weights import FAULTS, check_loaded
 
 from .distillation import PREDICTIONS
 from .files import ENCODERS, STEMS, check, open_tokenizer, pipeline, read_config, tokenizer, vae_folder, variant
@@ -123,13 +123,7 @@ def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype, place: Place)
         model, info = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
     except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"The {kind.__name__} in {folder} cannot be loaded: {error}") from error
-    if missing := sorted(info["missing_keys"]):
-        raise WeightsError(f"{folder} lacks {len(missing)} weights of its {kind.__name__}, first {missing[0]}.")
-    if wrong := sorted(str(entry[0]) for entry in info.get("mismatched_keys", ())):
-        raise WeightsError(
-            f"{folder}: its config.json is not of these weights: {len(wrong)} are of another shape than it says, first "
-            f"{wrong[0]}. Fetch both from one place."
-        )
+    check_loaded(folder, kind.__name__, info)
     return model.to(place.device).requires_grad_(False).eval()
 
 

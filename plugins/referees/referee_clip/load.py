@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import open_clip
@@ -26,6 +27,7 @@ from referee_clip.options import FOLDER, HUB, TOKENIZER, Options, source
 
 FAULTS = (*weights.FAULTS, ImportError, UnpicklingError, SafetensorError)
 """What open_clip and the libraries below it raise for a file that is not there or not right."""
+_MEND = "If it is the weights: they are not whole, or not of this open_clip_config.json. Get both from one place."
 
 
 def load(options: Options) -> tuple[Any, Any]:
@@ -115,7 +117,8 @@ def _explain(name: str, options: Options, error: Exception) -> str:
         why = "it holds code or is cut short, and code in a checkpoint is never run"  # torch advises to run it
     repositories = _repositories(options)
     if not repositories:
-        return f"open_clip cannot load {name}: {why}"
+        why = shorten(why, 300, placeholder=" ...").rstrip(".")  # torch lists all names, a line for each kind
+        return f"open_clip cannot load {name}: {why}. {_MEND}"
     fetch = " && ".join(f"hf download {repository}" for repository in repositories)
     what, first = f"{name} {options.pretrained}".rstrip(), why.partition("\n")[0].rstrip(".")
     return f"open_clip cannot load {what}: {first}. Once, where there is a network: {fetch}"

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from referee.errors import WeightsError
+from referee.weights import check_loaded
 
 FILE = "preprocessor_config.json"
 Triple = tuple[float, float, float]
@@ -104,11 +105,7 @@ def load_network(kind: Any, folder: Path, config: Any, weights: bool = True) -> 
             folder, config=config, dtype=torch.float32, use_safetensors=True,
             local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
-    # transformers fills what it does not find with random numbers and goes on. Old files hold counts of positions.
-    for wrong in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if names := sorted(name for name in map(str, found[wrong]) if not name.endswith("position_ids")):
-            what = wrong.replace("_", " ")
-            raise WeightsError(f"{folder} has {len(names)} {what}, first {names[0]}: not a whole {kind.__name__}.")
+    check_loaded(folder, kind.__name__, found, more=True)
     return network
 
 

@@ -560,7 +560,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "json and quiet": ([*RUN, "--json", "-q"], "choose one"),
     "config picture": (["generate", "--config", "nothing.png", *TOYS], "nothing.png cannot be read"),
     "sample without prior": (["sample", "red", "--zoo", "none"], "No prior is named"),
-    "score of nothing": (["score", "x.png", "red", "--zoo", "none", "-r", "toy"], "x.png cannot be read as a picture"),
+    "score of nothing": (["score", "x.png", "red", "--zoo", "none", "-r", "toy"], "x.png is not there"),
     "score of no picture": (["score", "toys.py", "red", "--zoo", "none", "-r", "toy"], "cannot be read as a picture"),
     "score by nobody": (["score", "x.png", "red", "--zoo", "none"], "No referee is named"),
 }  # fmt: skip

@@ -65,7 +65,8 @@ FAULTS = {
     "sys.exit": ("sys.exit(0)", ["'toy' failed at step 5: SystemExit: 0", HERE]),
     "another kind of exit": ("import click; raise click.exceptions.Exit(0)", ["'toy' failed at step 5: Exit: 0", HERE]),
     "it hangs": (
-        "import time; time.sleep(600)", ["'toy' failed at step 5: TimeoutError: no answer within 5 seconds", HERE],
+        "import time\ntime.sleep(600)",
+        ["'toy' failed at step 5: TimeoutError: no answer within 5 seconds (<string>, line 2)", HERE],
     ),
     "a wrong shape": ("answer = views.mean()[None]", ["'toy' gave a loss of shape (1,) for 4 views; expected (4,)"]),
     "no gradient": ("answer = views.detach().sum((1, 2, 3))", ["'toy' gave a loss of shape (4,) without gradient"]),
@@ -203,13 +204,38 @@ def test_memory_that_runs_out_elsewhere_ends_a_run_that_can_go_on(desk: Desk, un
     desk.at(5, SHORT)
     answer = desk(*desk.RUN, *desk.FEW)
     assert (answer.code, answer.err.splitlines()) == (1, [
-        "referee: Out of memory: CUDA out of memory. Tried to allocate 2 GiB. "
+        "referee: Out of memory: CUDA out of memory. Tried to allocate 2 GiB. "  # one full stop, said or not
         "`referee plan --fit 12GB` says what needs less.",
         "referee: This happened in the plug-in file toys.py, given by --plugin.",
         "referee: 5 steps are kept. To go on: referee resume out --plugin toys.py",
     ])  # fmt: skip
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
+
+
+def test_an_exception_that_is_no_ordinary_one_ends_a_run_that_can_go_on(desk: Desk, unbroken: dict[str, bytes]) -> None:
+    desk.at(5, "class Odd(BaseException): pass\nraise Odd('x')")
+    answer = desk(*desk.RUN, *desk.FEW)
+    assert answer.code == 1
+    assert "Odd: x" in answer.err
+    assert answer.err.splitlines()[-2:] == [
+        "referee: This happened in the plug-in file toys.py, given by --plugin.",
+        "referee: 5 steps are kept. To go on: referee resume out --plugin toys.py",
+    ]
+    assert desk("resume", "out", *desk.FEW).code == 0
+    assert desk.files() == unbroken
+
+
+@pytest.mark.parametrize(
+    ("answer", "shape"),
+    [("z[:, :1].repeat_interleave(2, 2).repeat_interleave(2, 3)", "(2, 1, 8, 8)"), ("z", "(2, 3, 4, 4)")],
+)
+def test_a_prior_that_decodes_to_no_picture_is_named(desk: Desk, answer: str, shape: str) -> None:
+    desk.at("decode", f"answer = {answer}")
+    said = desk(*desk.RUN, *desk.FEW)
+    assert said.code == 2
+    assert said.err == f"referee: The prior drew {shape}; expected (2, 3, 8, 8): RGB at the size of the run.\n"
+    assert not desk.out.exists()
 
 
 NAN = "float('nan')"
