@@ -91,3 +91,11 @@ class Named(Protocol):
 
     def files(self, folder: Path, item: Item) -> Sequence[Path]:
         """The item's pictures in a folder, in order; none if there is none."""
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A bench of which not every method draws every item."""
+
+    def wants(self, method: str, item: Item) -> bool:
+        """Whether a method draws an item; also asked of methods that are not the bench's own."""

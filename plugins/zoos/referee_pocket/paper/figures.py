@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from referee_pocket.paper.claims import ATTRIBUTES, SPATIAL, Beside, Number, Part, Row, Table
-from referee_pocket.paper.methods import BARE, FEW, MAIN, METHOD, beats, row
+from referee_pocket.paper.methods import BARE, FEW, LAYERS, MAIN, METHOD, beats, row
 
+PANEL = "blip2-vqa-sds"
 CROP = 0.25
 """Smallest share of the picture that a cropped view keeps."""
-_panel = [{"name": "blip2"}, {"name": "grounding-vqa"}]
 _crop: dict[str, Any] = {"augmentation": {"options": {"crop": CROP}}}
 _flip: dict[str, Any] = {"augmentation": {"options": {"flip": 0.5}}}
 FIGURE_6 = Table(
@@ -23,9 +23,9 @@ FIGURE_6 = Table(
         row("without", METHOD, {}),
         Row("with crops", "crop", {}, _crop, "at least a quarter of the area is kept", (ATTRIBUTES,)),
         Row("with flips", "flip", {}, _flip, "half of the views"),
-        Row("two referees, without", "panel", {}, {"referees": _panel},
+        Row("two referees, without", PANEL, {}, LAYERS[PANEL],
             "not in the paper: BLIP-2 is blind to place, grounding-vqa is not", (SPATIAL,)),
-        Row("two referees, with flips", "panel-flip", {}, {"referees": _panel, **_flip}, "", (SPATIAL,)),
+        Row("two referees, with flips", "panel-flip", {}, {**LAYERS[PANEL], **_flip}, "", (SPATIAL,)),
     ),
     (Beside("all attributes"), Beside("as many things as asked", (ATTRIBUTES, "exact")),
      Beside("places", (SPATIAL, "relation"))),
@@ -34,7 +34,7 @@ FIGURE_6 = Table(
         Part(f"`{METHOD}` draws as many things as asked more often than `crop`", Number(METHOD, "exact"),
              Number("crop", "exact")),
         beats(METHOD, "flip", "relation", SPATIAL),
-        beats("panel", "panel-flip", "relation", SPATIAL, aside=True),
+        beats(PANEL, "panel-flip", "relation", SPATIAL, aside=True),
     ),
     untestable="The paper's figure has pictures and no number: the words are ours.",
 )  # fmt: skip
@@ -70,7 +70,7 @@ FIGURE_12 = Table(
 )  # fmt: skip
 
 SPACES, TIMES = ("image", "latent"), ("final", "half")
-QUANTITIES = {"slope": "local Lipschitz constant", "bend": "curvature", "steepest": "slope along its own gradient"}
+QUANTITIES = {"slope": "local Lipschitz constant", "bend": "curvature", "steepest": "gradient at the point"}
 LOSSES = {"plain": "on the plain picture", "single": "on one view", "averaged": "averaged over views"}
 SMOOTHER = 0.1
 """Logarithm of the smallest ratio that counts."""
@@ -89,11 +89,11 @@ def _smoother(
     space: str, when: str, quantity: str, *, method: str = METHOD, than: str = "plain", aside: bool = True
 ) -> Part:
     pictures = {"final": "finished", "half": "half-way"}[when]
+    first, second = (Number(method, place(space, when, loss, quantity)) for loss in (than, "averaged"))
     return Part(
         f"as a function of the {space}, at {pictures} pictures of `{method}`, the {QUANTITIES[quantity]} of the loss "
         f"{LOSSES[than]} is larger than of that {LOSSES['averaged']}",
-        *(Number(method, place(space, when, loss, quantity)) for loss in (than, "averaged")),
-        margin=SMOOTHER, aside=aside,
+        first, second, margin=SMOOTHER, aside=aside,
     )  # fmt: skip
 
 

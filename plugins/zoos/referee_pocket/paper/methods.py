@@ -7,7 +7,9 @@ by the same factor here.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from referee.bench.contract import Layer
@@ -34,15 +36,11 @@ MAIN, FEW = 100, 60
 COIN = 0.693
 """ITM loss of a referee that does not know: ln 2."""
 
-_alone: dict[str, Any] = {"rules": {"prior_weight": 0, "tail": 0}}
 LAYERS: Mapping[str, Layer] = {
-    METHOD: {},
-    ALONE: _alone,
-    BARE: {**_alone, "augmentation": None},
-    SDS: {"referees": []},
-    PLAIN: {"draw": "sample", "prior": {"options": {"sample_cfg": 4.0}}},
+    **tomllib.loads((Path(__file__).parents[1] / "methods.toml").read_text(encoding="utf-8")),
     STRONG: {"draw": "sample", "prior": {"options": {"sample_cfg": 16.0}}},
 }
+"""Those of the bench `pocket`, and one more."""
 
 
 def rules(**values: Any) -> Layer:
@@ -71,7 +69,11 @@ SCORE = (Beside("score"),)
 
 def beats(first: str, second: str, column: str = "binding", suite: str = ATTRIBUTES, aside: bool = False) -> Part:
     """The first method is better than the second."""
-    words = {"binding": "has more pictures with all attributes right", "relation": "puts more things where they belong"}
+    words = {
+        "binding": "has more pictures with all attributes right",
+        "relation": "puts things where they belong more often",
+        "right": "has more pictures that are all as asked",
+    }
     says = f"`{first}` {words.get(column, f'has more {column} right')} than `{second}`"
     where = "" if suite == ATTRIBUTES else f", {suite}"
     return Part(says + where, Number(first, column, suite), Number(second, column, suite), aside=aside)

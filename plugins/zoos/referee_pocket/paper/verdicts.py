@@ -1,9 +1,10 @@
 """What came of a claim: differences prompt by prompt, their 95 % intervals by bootstrap over prompts, and a rule.
 
-A part that says "more" holds if the whole interval lies above 0; it does not hold if the whole interval lies at or below
-the margin, the smallest difference that counts. One that says "same" holds if the interval lies within the margin either
-way, and does not hold if it lies beyond it. All else is not decided at this error, and so is what has too few prompts.
-Intervals are not widened for there being many of them: of forty comparisons of equals about two come out as different.
+A part that says "more" holds if the whole interval lies above 0; it does not hold if the whole interval lies at or
+below the margin, the smallest difference that counts. One that says "same" holds if the interval lies within the margin
+either way, and does not hold if it lies beyond it. All else is not decided at this error, and so is what has too few
+prompts. Intervals are not widened for there being many of them: of forty comparisons of equals about two come out as
+different.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from referee_pocket.paper.claims import Number, Part, Rule, Table, Verdict
 LEAST = 20
 """Prompts below which nothing is decided: a bootstrap of few numbers is too sure of itself."""
 UNSEEN = 3.0
-"""Over n: what n equal shares leave open (rule of three: events of a share of 3 / n are missed by n draws once in 20)."""
+"""Over n: what n equal shares leave open (rule of three: what has a share of 3 / n is missed by n draws once in 20)."""
 
 Values = Callable[[Number], Mapping[int, float]]
 """A number by prompt, seeds averaged; empty if it was not measured."""
@@ -69,7 +70,7 @@ def span(gaps: Sequence[float], *, share: bool) -> tuple[float, float]:
     (-0.05, 0.05)
     """
     low, high = interval(gaps)
-    room = UNSEEN / len(gaps) if share and low == high else 0.0
+    room = min(UNSEEN / len(gaps), 1.0) if share and low == high else 0.0
     return low - room, high + room
 
 
@@ -86,12 +87,11 @@ def find(part: Part, values: Values, *, share: bool) -> Finding:
     both = sorted(set.intersection(*indices))
     if not both:
         return Finding(part, Verdict.UNMEASURED)
-    pairs = [tuple(side[i] if isinstance(side, Mapping) else side for side in (first, second)) for i in both]
-    gaps = [a - b for a, b in pairs]
+    ones, others = ([side[i] if isinstance(side, Mapping) else side for i in both] for side in (first, second))
+    gaps = [a - b for a, b in zip(ones, others, strict=True)]
     low, high = span(gaps, share=share)
     verdict = decide(low, high, part.rule, part.margin) if len(both) >= LEAST else Verdict.OPEN
-    means = (fmean(side) for side in zip(*pairs, strict=True))
-    return Finding(part, verdict, len(both), *means, fmean(gaps), low, high)
+    return Finding(part, verdict, len(both), fmean(ones), fmean(others), fmean(gaps), low, high)
 
 
 def overall(findings: Iterable[Finding]) -> Verdict:
