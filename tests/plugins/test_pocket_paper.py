@@ -17,10 +17,14 @@ from referee.bench.methods import open_bench, prepare
 from referee.bench.records import Evidence, read
 from referee.command.app import main
 from referee.errors import OptionError, RunError, WeightsError
+from referee.layers import preset
 from referee.plugins import Registry, discover
+from referee.schedules import constant
+from referee.settings import build
 from referee_pocket import world
 from referee_pocket.paper import __main__ as script
 from referee_pocket.paper.catalogue import TABLES
+from referee_pocket.paper.methods import UNITS
 from referee_pocket.words import Thing, Wanted
 
 SHORT = [
@@ -88,7 +92,26 @@ def test_all_methods_are_settings_and_no_two_are_one(registry: Registry) -> None
         assert 2 * two.noise(u) ** 2 == pytest.approx(one.noise(u) ** 2, rel=1e-3)
     assert two.ema_decay**2 == pytest.approx(one.ema_decay, rel=1e-3)
     assert (two.steps, two.tail, restarts["two-steps"]) == (2 * one.steps, 2 * one.tail, [150, 370])
-    assert rules["noise-05"].noise(0.0) == pytest.approx(one.noise(0.0) / 4)
+    for u in (0.0, 1.0):
+        for name, times in (("noise-05", 0.25), ("noise-10", 0.5), ("noise-30", 1.5)):
+            assert rules[name].noise(u) == pytest.approx(times * one.noise(u))
+    assert {rules[f"steady-cfg-{cfg}"].prior_weight for cfg in (10, 20, 30)} == {constant(one.prior_weight.most)}
+
+
+def test_the_papers_values_are_told_of_the_preset_that_is_played(registry: Registry) -> None:
+    """What tables and `UNITS` say in numbers; who tunes the preset tunes them as well."""
+    settings = build([preset("pocket", registry)])
+    rules, told = settings.rules, {what: ours for what, _, ours, _ in UNITS}
+    assert settings.prior is not None
+    assert told["iterations"] == f"{rules.steps}, tail {rules.tail}"
+    assert told["views"] == str(rules.views)
+    assert told["EMA-restart"] == f"first at {rules.restart_from}, each {rules.restart_every}"
+    for what, schedule in (("lr", rules.lr), ("noise", rules.noise), ("w2", rules.prior_weight)):
+        assert told[what].removesuffix(" on 8 x 8") == f"{schedule.start:g} to {schedule.end:g}"
+    assert float(told["CFG of the prior's gradient"]) == settings.prior.options["cfg"]
+    assert float(told["CFG of plain sampling"]) == settings.prior.options["sample_cfg"]
+    assert rules.lr(0.0) == pytest.approx(0.12)
+    assert (rules.update, rules.referee_weight, rules.prior_lr) == ("adam", constant(2.0), None)
 
 
 def test_what_cannot_be_is_refused_before_anything_loads(registry: Registry, tmp_path: Path) -> None:
