@@ -21,6 +21,7 @@ from referee.layers import preset
 from referee.plugins import Registry, discover
 from referee.schedules import constant
 from referee.settings import build
+from referee.testing import check_bench
 from referee_pocket import world
 from referee_pocket.paper import __main__ as script
 from referee_pocket.paper.catalogue import TABLES
@@ -122,6 +123,10 @@ def test_what_cannot_be_is_refused_before_anything_loads(registry: Registry, tmp
     with pytest.raises(WeightsError, match="judge"):
         opened(registry, f"paper:weights={tmp_path}")
     assert opened(registry, "paper:tables=4").methods() == opened(registry, 'paper:tables="4"').methods()
+
+
+def test_it_keeps_the_contract(registry: Registry) -> None:
+    check_bench(registry.find("bench", "paper"), registry, {"tables": "9+f6", "n": 1, "views": 2})
 
 
 # -- how it is scored
