@@ -17,7 +17,7 @@ PROTOCOLS = {
 }  # fmt: skip
 MORE = {
     "referee": ["Viewer"], "prior": ["Sampler"], "balancer": ["Remembering"],
-    "bench": ["Column", "Item", "Named", "Naming", "Seeded"],
+    "bench": ["Choosing", "Column", "Item", "Named", "Naming", "Seeded"],
 }  # fmt: skip
 """What a part may keep besides."""
 

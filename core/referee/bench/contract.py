@@ -113,3 +113,11 @@ class Seeded(Protocol):
     def seeds(self) -> Sequence[int]:
         """Of each prompt's pictures, the same for every prompt. ``--seeds`` takes the first so many, ``--seed`` moves
         them."""
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A bench of which not every method draws every item."""
+
+    def wants(self, method: str, item: Item) -> bool:
+        """Whether a method draws an item; also asked of methods that are not the bench's own."""

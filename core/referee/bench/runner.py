@@ -98,7 +98,8 @@ def _done(task: Task) -> Mapping[Key, Record]:
 
 def _drawn(task: Task, method: Method, done: Mapping[Key, Record]) -> Iterator[Record]:
     """A method's pictures: its models load once, and only if something is to be drawn."""
-    wanted = [(item, k, task.seeds(item)[k]) for k in range(task.about.seeds) for item in task.mine()]
+    items = task.wanted(method.name)
+    wanted = [(item, k, task.seeds(item)[k]) for k in range(task.about.seeds) for item in items]
     parts: Parts | None = None
     description: dict[str, Any] = {}
     digest = method.maker.digest

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from referee.bench.about import About, Maker
-from referee.bench.contract import Bench, Item
+from referee.bench.contract import Bench, Choosing, Item
 from referee.bench.images import Gallery
 from referee.bench.methods import Method
 from referee.errors import OptionError, PluginError
@@ -81,6 +81,11 @@ class Task:
     def mine(self) -> list[Item]:
         """The shard's items."""
         return [item for i, item in enumerate(self.items) if i % self.shard.of == self.shard.first]
+
+    def wanted(self, method: str) -> list[Item]:
+        """Those of them that a method draws."""
+        bench = self.bench
+        return [item for item in self.mine() if not isinstance(bench, Choosing) or bench.wants(method, item)]
 
     def seeds(self, item: Item) -> list[int]:
         """Those of its pictures: they hang on neither the number of items nor that of seeds."""

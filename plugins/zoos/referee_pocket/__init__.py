@@ -1,8 +1,8 @@
 """The pocket zoo: a little world and every model that plays in it, small enough to ship.
 
 Vocabulary and grammar are in `words`, the renderer in `world`, the held-out judge in `judge` and, for `--judge
-pocket-judge`, in `referee`; `bench` asks how often pictures are right, by the methods of ``methods.toml``. ``python -m
-referee_pocket.train`` rebuilds the weights. Importing this package imports no torch.
+pocket-judge`, in `referee`; `bench` asks how often pictures are right, by the methods of ``methods.toml``, and `paper`
+which of the paper's claims hold here. ``python -m referee_pocket.train`` rebuilds the weights. Importing this package imports no torch.
 """
 
 from __future__ import annotations
@@ -142,10 +142,20 @@ def _make_bench(options: BenchOptions, place: Place) -> Bench:
     return PocketBench(options, place.device)
 
 
+def _make_paper(options: Any, place: Place) -> Bench:
+    from .paper.bench import PaperBench  # torch: only now
+
+    return PaperBench(options, place.device)
+
+
 @hookimpl
 def referee_benches(register: Register) -> None:
     summary = "how often pictures of held-out prompts are right, by the pocket's judge and by each referee"
     register(Spec("pocket", summary, _make_bench, BenchOptions, _check_bench))
+    from .paper import options as paper  # which reads this module: only now is it whole
+
+    summary = "the paper's tables and figures, redrawn in this world: which of its claims hold here"
+    register(Spec("paper", summary, _make_paper, paper.Options, paper.check))
 
 
 @hookimpl
