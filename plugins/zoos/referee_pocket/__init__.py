@@ -2,7 +2,8 @@
 
 Vocabulary and grammar are in `words`, the renderer in `world`, the held-out judge in `judge` and, for `--judge
 pocket-judge`, in `referee`; `bench` asks how often pictures are right, by the methods of ``methods.toml``, and `paper`
-which of the paper's claims hold here. ``python -m referee_pocket.train`` rebuilds the weights. Importing this package imports no torch.
+which of the paper's claims hold here. ``python -m referee_pocket.train`` rebuilds the weights. Importing this package
+imports no torch.
 """
 
 from __future__ import annotations
