@@ -158,9 +158,13 @@ def test_pictures_are_shown_in_whole_steps_as_pillow_resizes_them() -> None:
 
 
 def test_blip_vqa_tells_right_from_wrong() -> None:
-    right, swapped = answers()(picture(scene((CIRCLE, LEFT), (SQUARE, RIGHT))), ["a red circle", "a blue circle"])
-    assert right > 0.9
-    assert swapped < 0.2
+    for one, other in ((LEFT, RIGHT), (RIGHT, LEFT)):
+        shown = picture(scene((CIRCLE, one), (SQUARE, other)))
+        right = answers()(shown, ["a red circle", "a blue square"])
+        swapped = answers()(shown, ["a blue circle", "a red square"])
+        assert min(right) > 0.9
+        assert max(swapped) < min(right) - 0.3
+        assert attribute_score(swapped) < 0.3 < 0.8 < attribute_score(right)
 
 
 # --- OWL -------------------------------------------------------------------------------------------------------------
