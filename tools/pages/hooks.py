@@ -15,7 +15,12 @@ from referee.plugins import KINDS, SPECS, hook_of
 PROTOCOLS = {
     "referee": "Referee", "prior": "Prior", "augmentation": "Augmentation", "balancer": "Balancer", "bench": "Bench",
 }  # fmt: skip
-MORE = {"referee": ["Viewer"], "prior": ["Sampler"], "balancer": ["Remembering"], "bench": ["Column", "Item", "Named"]}
+MORE = {
+    "referee": ["Viewer"],
+    "prior": ["Sampler", "FewStep"],
+    "balancer": ["Remembering"],
+    "bench": ["Column", "Item", "Named"],
+}
 """What a part may keep besides."""
 
 

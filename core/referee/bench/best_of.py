@@ -44,16 +44,17 @@ def pick(parts: Parts, prompt: Prompt, seed: int, options: BestOf) -> Image:
     if not isinstance(prior, Sampler):
         raise PluginError("This prior has no plain sampling, see referee.contract.Sampler: nothing to pick from.")
     panel, size = seated(parts, prompt, seed), parts.rules.micro_batch
-    best, least = None, torch.inf
+    best: Image | None = None
+    least = torch.inf
     for start in range(0, options.n, size):
         mine = range(start, min(start + size, options.n))
         with torch.no_grad():
             x = prior.sample(prompt, *parts.size, [generator(seed, i, "sample") for i in mine]).float()
         for image, loss in zip(x, opinion(panel, x, seed, options.views).tolist(), strict=True):
             if best is None or loss < least:  # never for NaN
-                best, least = image, loss
+                best, least = image[None], loss
     assert best is not None
-    return best[None].cpu()
+    return best.cpu()
 
 
 def opinion(panel: Panel, x: Image, seed: int, views: int) -> Float[Tensor, "n"]:
