@@ -6,7 +6,7 @@
 #   make lint       ruff and mypy
 #   make docs       the documentation, as a site in site/
 #   make bench      what a step costs, over its bare model calls
-#   make evidence   draw and judge held-out prompts with every method, in runs/evidence; hours; goes on where it stopped
+#   make evidence   draw and judge held-out prompts with every method, in runs/evidence; a day; goes on where it stopped
 #   make clean      remove .venv, caches and builds; runs/ stays
 
 PYTHON ?= python3
@@ -57,8 +57,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/step.py $(ARGS)
 
 evidence: $(READY)
-	$(BIN)/python -m referee_pocket.evidence run --out runs/evidence $(ARGS)
-	$(BIN)/python -m referee_pocket.evidence table runs/evidence
+	$(BIN)/referee bench pocket --out runs/evidence $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from referee.hooks import Spec, ZooSpec, hookimpl
     from referee.inversion import Step, invert
     from referee.judging import Judge
-    from referee.panel import Seat
     from referee.parts import Parts
     from referee.play import generate, load, parts_of, sample, score
     from referee.prompt import Prompt
     from referee.result import Result
     from referee.rules import Rules
     from referee.schedules import Schedule, constant, cosine, linear
+    from referee.seat import Seat
 
 _HOMES = {
     "Judge": "judging", "Parts": "parts", "Prompt": "prompt", "RefereeError": "errors", "Result": "result",
     "Rules": "rules",
-    "Schedule": "schedules", "Seat": "panel", "Spec": "hooks", "Step": "inversion", "ZooSpec": "hooks",
+    "Schedule": "schedules", "Seat": "seat", "Spec": "hooks", "Step": "inversion", "ZooSpec": "hooks",
     "constant": "schedules", "cosine": "schedules", "generate": "play", "hookimpl": "hooks", "invert": "inversion",
     "linear": "schedules", "load": "play", "open_run": "folder.run", "parts_of": "play", "Run": "folder.run",
     "sample": "play", "score": "play",

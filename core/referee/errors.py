@@ -16,10 +16,37 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import PurePath
+from unicodedata import category
+
+
+def controls(text: str) -> bool:
+    r"""Whether it holds characters that steer a terminal instead of being shown, or broken ones. Lines and tabs are
+    text.
+
+    >>> controls("\x1b[2J"), controls("\udcff"), controls("one\ntwo")
+    (True, True, False)
+    """
+    return any(category(char) in ("Cc", "Cs") and char not in "\n\t" for char in text)
+
+
+def shown(text: str) -> str:
+    r"""Text that may be anybody's, for a terminal: `controls` are written out.
+
+    >>> print(shown("\x1b[2J"))
+    \x1b[2J
+    """
+    return "".join(ascii(char)[1:-1] if controls(char) else char for char in text)
+
+
+ALARM = "referee.timeout"
+"""The module whose alarm rings in the midst of what hangs."""
 
 
 class RefereeError(Exception):
-    """The input cannot be used; the message is one a person can act on."""
+    """The input cannot be used; the message is one a person can act on, and safe to show whatever it quotes."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class PromptError(RefereeError):
@@ -64,7 +91,7 @@ def out_of_memory(error: BaseException) -> bool:
 def short_of_memory(error: BaseException) -> OptionError:
     """What is said of it."""
     first = str(error).partition("\n")[0] or type(error).__name__
-    return OptionError(f"Out of memory: {first} `referee plan --fit 12GB` says what needs less.")
+    return OptionError(f"Out of memory: {first.rstrip('.')}. `referee plan --fit 12GB` says what needs less.")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -82,7 +109,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def where(error: BaseException) -> str:
-    """An exception on one line, with the file and line that raised it.
+    """An exception on one line, with the file and line that raised it; of a part that hung, where it stood.
 
     >>> try:
     ...     {}["x"]
@@ -90,8 +117,9 @@ def where(error: BaseException) -> str:
     ...     where(error)
     "KeyError: 'x' (<doctest referee.errors.where[0]>, line 2)"
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({PurePath(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    walked = traceback.walk_tb(error.__traceback__)
+    frames = [(frame, line) for frame, line in walked if frame.f_globals.get("__name__") != ALARM]
+    place = f" ({PurePath(frames[-1][0].f_code.co_filename).name}, line {frames[-1][1]})" if frames else ""
     return " ".join(f"{type(error).__name__}: {error}".split()) + place
 
 

@@ -29,9 +29,10 @@ from referee import balance
 from referee.contract import Augmentation, Balancer, Image, Latent, Memory, Prior, Progress, Prompt, Pull
 from referee.control.canvas import Canvas
 from referee.errors import OptionError, blamed
-from referee.panel import Panel, Seat, Space, check, shaped
+from referee.panel import Panel, Space, check, pictured, shaped
 from referee.randomness import generators, normal
 from referee.rules import Rules
+from referee.seat import Seat
 from referee.state import State
 
 __all__ = ["Seat", "State", "Step", "invert"]
@@ -144,7 +145,7 @@ def invert(
         weights = panel.weights(k) if k < first_of_tail else {}
 
         with torch.set_grad_enabled(bool(weights)):
-            x = prior.decode(z)  # once; its graph serves every referee
+            x = pictured(prior.decode(z), len(z), size)  # once; its graph serves every referee
         pull, prior_out = _pull(pull_of, z, progress, seeds, rules.prior_weight(u))
         heard = panel.hear(x, z, k, weights)
         shares = {name: weights[name] * (~heard.sat_out[name]).float() for name in weights}

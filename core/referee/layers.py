@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from referee.errors import OptionError, nearest
+from referee.files import NotPlain, read_plain
 from referee.plugins import Registry
 from referee.typed import parse_value
 
 Layer = dict[str, Any]
 """A nested dictionary, as TOML gives it."""
 
+MAX_TOML = 1 << 20
+"""Bytes of a file."""
 MAX_DEPTH = 20
 """Tables within tables: deeper ones would break what writes them."""
 RECORD = "run"
@@ -47,14 +50,25 @@ def shallow(value: Any, depth: int = MAX_DEPTH) -> bool:
     return depth > 0 and all(shallow(one, depth - 1) for one in inner)
 
 
+def texts(value: Any) -> Iterator[str]:
+    """All keys and texts in it."""
+    if isinstance(value, str):
+        yield value
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    for one in inner:
+        yield from texts(one)
+
+
 def read_toml(path: str | Path) -> Layer:
     """Settings from a TOML file; a ``run.toml`` that a run wrote is one too.
 
     Raises:
-        OptionError: no such file, or it is not TOML.
+        OptionError: no such file, no plain one, or it is not TOML.
     """
     try:
-        layer = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        layer = tomllib.loads(read_plain(Path(path), MAX_TOML).decode("utf-8"))
+    except NotPlain as error:
+        raise OptionError(f"--config {path} {error}.") from error
     except OSError as error:
         raise OptionError(f"--config {path}: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number of 5000 digits, 1000 brackets

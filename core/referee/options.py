@@ -43,6 +43,8 @@ def explain(error: ValidationError, model: type[BaseModel], also: Iterable[str] 
             sentences.append(f"'{where}' must be given: {known[found['loc'][-1]].description}")
         else:
             message = found["msg"].removeprefix("Value error, ")
+            if found["type"] == "string_type":
+                message += f'; what looks like something else is text in double quotes, {found["loc"][-1]}="..."'
             plain = where and not isinstance(found["input"], (dict, list))
             given = f" (given: {_told(found['input'])})" if plain else ""
             sentences.append(f"{where + ': ' if where else ''}{message}{given}")

@@ -26,8 +26,9 @@ from referee.typed import own_keys
 if TYPE_CHECKING:
     from referee.contract import Augmentation, Balancer, Prior
     from referee.judging import Judge
-    from referee.panel import Seat, Space
+    from referee.panel import Space
     from referee.rules import Rules
+    from referee.seat import Seat
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ def seats_of(plan: Plan, *, weights: bool = True) -> tuple[Seat, ...]:
     """Load the referees alone, as `referee score` needs them."""
     from referee.contract import Augmentation, Referee
     from referee.holdings import send_home
-    from referee.panel import Seat
+    from referee.seat import Seat
 
     place = Place(device_name(plan.settings.device), plan.settings.dtype, weights)
     shared: dict[str, Referee] = {}

@@ -12,7 +12,7 @@ from PIL import ImageOps
 from torch import Tensor
 
 from referee.contract import Image
-from referee.control.photo import flat
+from referee.control.photo import flat, read_photo
 from referee.errors import OptionError
 
 
@@ -25,13 +25,13 @@ def from_pillow(image: str | Path | Pillow.Image) -> Image:
     """(1, 3, H, W) in [0, 1], the right way up, on white where it is transparent.
 
     Raises:
-        OptionError: the file is missing or no picture.
+        OptionError: the file is missing, no picture, or too large.
     """
     try:
-        opened = image if isinstance(image, Pillow.Image) else Pillow.open(image)
-        opened.load()
-        # A camera says in EXIF which side is up.
-        pixels = np.array(flat(ImageOps.exif_transpose(opened)))
-    except Exception as error:  # for a stranger's file a decoder may raise anything
+        upright = ImageOps.exif_transpose(image) if isinstance(image, Pillow.Image) else read_photo(image, "picture")[0]
+        pixels = np.array(flat(upright))
+    except OptionError:
+        raise
+    except Exception as error:  # for a stranger's file, opened elsewhere, a decoder may raise anything
         raise OptionError(f"{image} cannot be read as a picture: {error}.") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255

@@ -21,13 +21,14 @@ from referee.errors import OptionError, PluginError
 from referee.inversion import Step, invert
 from referee.judging import Judge, Sitting, verdict
 from referee.layers import Layer, preset
-from referee.panel import Seat, Space, at_work
+from referee.panel import Space, pictured
 from referee.parts import Parts, assemble, check, of_kin
 from referee.pixels import from_pillow
 from referee.plugins import Registry, discover
 from referee.randomness import generators
 from referee.result import Result, Standing, numbers
 from referee.rules import Rules
+from referee.seat import Seat, at_work
 from referee.settings import NO_ZOO, build
 
 
@@ -244,7 +245,8 @@ def sample_seeds(prompt: Prompt, parts: Parts, seeds: Sequence[int]) -> Result:
     if not isinstance(prior, Sampler):
         raise PluginError("This prior has no plain sampling; use `referee generate` without referees.")
     with torch.no_grad():
-        images = prior.sample(prompt, *parts.size, generators(seeds, 0, "sample")).float()
+        drawn = prior.sample(prompt, *parts.size, generators(seeds, 0, "sample"))
+        images = pictured(drawn, len(seeds), parts.size).float()
         z = prior.encode(images).cpu() if isinstance(prior, Encoder) else torch.empty(0)
     return Result(prompt, tuple(seeds), images.cpu(), z)
 

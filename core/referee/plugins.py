@@ -64,6 +64,11 @@ class Plugin:
     reason: str = ""
     offers: list[tuple[Kind, str]] = field(default_factory=list)
 
+    @property
+    def mend(self) -> str:
+        """What to type for one that failed to load; "" if the reason says it, as it does of other hooks."""
+        return "" if "pip install" in self.reason else f"Try: pip install --upgrade {self.distribution}"
+
 
 class Registry:
     """All plug-ins of this environment, and the parts that they offer, by kind and name."""
@@ -174,17 +179,14 @@ class Registry:
         """The names that parts of this kind can be asked for by."""
         return sorted(self._offers[kind])
 
-    def summary(self, kind: Kind, name: str) -> str:
-        """Half a line on a part."""
-        offers = self._offers[kind].get(name, [])
-        return str(offers[0][1].summary) if offers else ""
+    def offered(self, kind: Kind, name: str) -> list[tuple[Plugin, Any]]:
+        """Who offers a part of this name, each with its spec: more than one if two share a name."""
+        return list(self._offers[kind].get(name, ()))
 
-    def options(self, kind: Kind, name: str) -> dict[str, str]:
-        """A part's options by name, each with what it is; a zoo has none."""
-        offers = self._offers[kind].get(name, [])
-        if kind == "zoo" or not offers:
-            return {}
-        return {field: about.description or "" for field, about in offers[0][1].options.model_fields.items()}
+    def summary(self, kind: Kind, name: str) -> str:
+        """Half a line on a part; of the first, if two share a name."""
+        offers = self.offered(kind, name)
+        return str(offers[0][1].summary) if offers else ""
 
     def find(self, kind: Kind, name: str) -> Any:
         """The spec of a part by name; ``distribution:name`` chooses between two of one name.
@@ -195,9 +197,7 @@ class Registry:
         """
         distribution, _, short = name.rpartition(":")
         found = [
-            (plugin, spec)
-            for plugin, spec in self._offers[kind].get(short, [])
-            if distribution in ("", plugin.distribution)
+            (plugin, spec) for plugin, spec in self.offered(kind, short) if distribution in ("", plugin.distribution)
         ]
         if len(found) == 1:
             return found[0][1]
@@ -206,9 +206,9 @@ class Registry:
             raise PluginError(f"Two plug-ins offer a {kind} called '{short}': say {choices}.")
         for plugin in self.plugins:
             if plugin.name == short and plugin.status == "failed":
+                why = f"{plugin.reason}. {plugin.mend}".strip()
                 raise PluginError(
-                    f"The plug-in '{short}' ({plugin.distribution} {plugin.version}) failed to load: {plugin.reason}. "
-                    f"Try: pip install --upgrade {plugin.distribution}"
+                    f"The plug-in '{short}' ({plugin.distribution} {plugin.version}) failed to load: {why}"
                 )
             if plugin.name == short and plugin.status == "blocked":
                 raise PluginError(f"The plug-in '{short}' is blocked: {plugin.reason}.")

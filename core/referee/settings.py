@@ -13,8 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from referee.control.init_image import Init
 from referee.control.region import RegionField
-from referee.errors import OptionError
-from referee.layers import MAX_DEPTH, RECORD, Layer, merge, shallow
+from referee.errors import OptionError, controls
+from referee.layers import MAX_DEPTH, RECORD, Layer, merge, shallow, texts
 from referee.options import explain
 from referee.rules import Rules
 from referee.schedules import ScheduleField, constant
@@ -45,7 +45,7 @@ def _augmentation(value: Any) -> Any:
 
 
 class RefereePart(Part):
-    """A referee by name, with its place at the table: see `referee.panel.Seat`."""
+    """A referee by name, with its place at the table: see `referee.seat.Seat`."""
 
     model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
 
@@ -149,7 +149,9 @@ class Settings(BaseModel):
     rules: Rules = Field(default_factory=Rules, description="the numbers of the algorithm")
     referees: tuple[RefereePart, ...] = Field((), description="who plays")
     prior: Part | None = Field(None, description="who keeps it real, and owns the latent space")
-    augmentation: Part | None = Field(None, description="the views' transforms; without one the plain image is scored")
+    augmentation: Annotated[Part | None, BeforeValidator(lambda part: None if part == PLAIN else part)] = Field(
+        None, description="the views' transforms; none scores the plain image"
+    )
     balancer: BalancerPart | None = Field(None, description="the rule that makes one direction of several gradients")
     judge: JudgePart | None = Field(None, description="a referee that does not play: it says which step was best")
     init: Init | None = Field(None, description="the picture that the run begins with")
@@ -189,17 +191,20 @@ class Settings(BaseModel):
 
 
 def build(layers: Iterable[Layer]) -> Settings:
-    """Merge layers and check them.
+    """Merge layers and check them, a record's too: all of it may be shown in a terminal.
 
     Raises:
-        OptionError: naming each field that is unknown or of the wrong type or value.
+        OptionError: naming each field that is unknown or of the wrong type or value, or a text with control characters.
     """
     merged: Layer = {}
     for layer in layers:
         merged = merge(merged, layer)
-    merged.pop(RECORD, None)
     if not shallow(merged):
         raise OptionError(f"The settings are nested more than {MAX_DEPTH} deep.")
+    for text in texts(merged):
+        if controls(text):
+            raise OptionError(f"The settings' {text[:60]!a} has control characters or broken ones. Write plain text.")
+    merged.pop(RECORD, None)
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:

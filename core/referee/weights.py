@@ -7,12 +7,13 @@ told from a whole one in a millisecond, before anything is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from referee.errors import WeightsError
+from referee.files import is_plain
 
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 BITS = {
@@ -75,6 +76,8 @@ def check_safetensors(path: Path, *, mend: str) -> None:
     """
     try:
         size = path.stat().st_size
+        if not is_plain(path):
+            raise ValueError("it is no plain file")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
@@ -89,6 +92,30 @@ def check_safetensors(path: Path, *, mend: str) -> None:
         _check_tensors(entries)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}. {mend}") from error
+
+
+def check_loaded(folder: Path, kind: str, found: Mapping[str, Iterable[Any]], *, more: bool = False) -> None:
+    """Refuse a model that transformers or diffusers filled up with random numbers, or of which they left something out.
+
+    Args:
+        folder: it was loaded from.
+        kind: what it should be.
+        found: the library's ``output_loading_info``.
+        more: whether tensors that the model has not are refused, too; but for counts of positions, as old files hold.
+
+    Raises:
+        WeightsError: with the number of tensors, the first of them, and what mends it.
+    """
+    faults = {"missing_keys": "lack {} tensors of a", "mismatched_keys": "have {} tensors of another shape than a"}
+    if more:
+        faults["unexpected_keys"] = "have {} tensors too many for a"
+    for which, fault in faults.items():
+        told = (str(key[0] if isinstance(key, tuple) else key) for key in found.get(which, ()))
+        if names := sorted(name for name in told if not name.endswith("position_ids")):
+            raise WeightsError(
+                f"The weights in {folder} {fault.format(len(names))} {kind}, first {names[0]}: they are not whole, or "
+                "not of this config.json. Get both from one place."
+            )
 
 
 def _check_tensors(entries: Iterable[Any]) -> None:

@@ -1,12 +1,13 @@
 """What a zoo's checkpoints are to a run: which parts they are for, which of them are needed, whether they are whole.
 
 Fetching is the zoo's own affair (`referee.hooks.ZooSpec.get`). What is looked at here needs no library and no network:
-names, sizes, and, for `verify`, sha256.
+names, sizes, and, for `verify`, sha256, or where none is published the form.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,16 @@ from typing import Any
 import platformdirs
 
 from referee.errors import OptionError, WeightsError, nearest
+from referee.files import read_plain
 from referee.hooks import Checkpoint, ZooFile
 from referee.weights import check_safetensors
 
 REFERENCE = "zoo:"
 """An option of this beginning stands for the folder of the zoo's checkpoint of that name: ``vae=zoo:taesd``."""
+
+
+MAX_TEXT = 1 << 28
+"""Bytes of a file that is no weights."""
 
 
 def user_folder(name: str) -> Path:
@@ -114,14 +120,30 @@ def _in_all(files: Iterable[ZooFile]) -> str:
 
 
 def verify(checkpoint: Checkpoint, file: ZooFile) -> str:
-    """What is wrong with one file, read as a whole; "" if nothing is. Without a published sha256 the size must do."""
+    """What is wrong with one file, read as a whole; "" if nothing is. Without a published sha256 its form must do: that
+    tells what is cut, empty or of another kind, and not whether it is what was published."""
     if fault := dict(faults(checkpoint)).get(file):
         return fault
+    path = checkpoint.folder / file.name
     if not file.sha256:
-        return ""
-    with (checkpoint.folder / file.name).open("rb") as stream:
+        return _malformed(path)
+    with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     return "" if found == file.sha256 else f"has sha256 {found} and should have {file.sha256}"
+
+
+def _malformed(path: Path) -> str:
+    """What is wrong with a file's form. Of weights `faults` has looked at all but whether there are any."""
+    if path.suffix == ".safetensors":
+        with path.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        return "" if header.keys() - {"__metadata__"} else "holds no tensors"
+    try:
+        text = read_plain(path, MAX_TEXT).decode("utf-8")
+        content = json.loads(text) if path.suffix == ".json" else text.strip()
+    except (OSError, ValueError, RecursionError) as error:
+        return f"is not {'JSON' if path.suffix == '.json' else 'text'}: {error}"
+    return "" if content else "is empty"
 
 
 def total(files: Iterable[ZooFile]) -> int:

@@ -155,6 +155,10 @@ def test_the_bare_import_is_light() -> None:
         ["generate", "red", "--size", "big"],
         ["score", "nothing.png", "red", "-r", "nobody"],
         ["sample", "red", "--prior", "nobody"],
+        ["bench", "nobody"],
+        ["bench", "pocket", "--seeds", "0"],
+        ["bench", "pocket", "--method", "nowhere.toml"],
+        ["bench", "table", "nowhere"],
     ],
     ids=" ".join,
 )

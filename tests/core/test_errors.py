@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from referee import errors
-from referee.errors import RefereeError, nearest
+from referee.errors import RefereeError, nearest, short_of_memory
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
@@ -30,6 +30,12 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
 )
 def test_nearest(name: str, known: list[str], sentence: str) -> None:
     assert nearest(name, known) == sentence
+
+
+@pytest.mark.parametrize("reason", ["CUDA out of memory", "CUDA out of memory.", "CUDA out of memory.\nTried it."])
+def test_memory_that_ran_out_is_told_in_sentences(reason: str) -> None:
+    said = str(short_of_memory(RuntimeError(reason)))
+    assert said == "Out of memory: CUDA out of memory. `referee plan --fit 12GB` says what needs less."
 
 
 @given(st.text(), st.lists(st.text()))

@@ -12,10 +12,10 @@ from referee.contract import Loss, Prompt, Views
 from referee.holdings import holdings, lent, send_home
 from referee.inversion import Step, invert
 from referee.judging import Judge
-from referee.panel import Seat
 from referee.play import generate, parts_of, score
 from referee.result import Result
 from referee.rules import Rules
+from referee.seat import Seat
 from referee.testing import ToyPrior, ToyReferee
 
 

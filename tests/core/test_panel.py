@@ -15,10 +15,10 @@ from referee import balance
 from referee.contract import Losses, Memory, Prompt, Views
 from referee.errors import OptionError, PluginError
 from referee.inversion import Step, invert
-from referee.panel import Seat, read
 from referee.result import numbers
 from referee.rules import Rules
 from referee.schedules import constant, linear
+from referee.seat import Seat, read
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
 
 RULES = Rules(steps=10, tail=2, update="sgd", lr=0.5, prior_weight=0.2, noise=0.05, tail_noise=0, views=3)

@@ -16,11 +16,11 @@ from referee.errors import OptionError, PluginError, PromptError, WeightsError
 from referee.hooks import Checkpoint, Place, Spec, ZooFile, ZooSpec, hookimpl
 from referee.judging import Judge
 from referee.layers import Layer
-from referee.panel import Seat
 from referee.parts import assemble, check, device_name, seats_of
 from referee.plugins import Registry
 from referee.prompt import Prompt
 from referee.schedules import linear
+from referee.seat import Seat
 from referee.settings import build
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
 
@@ -235,7 +235,7 @@ REFUSED: dict[str, tuple[Layer, type[Exception], str]] = {
     "option value": ({"prior": {"options": {"strength": "x"}}}, OptionError, "prior 'toy': strength: .*valid number"),
     "option check": ({"referees": [{"name": "toy", "options": {"input_size": 2000}}]}, OptionError, "that large"),
     "own augmentation": ({"referees": [{"name": "toy", "aug": "nobody"}]}, PluginError, "no augmentation called"),
-    "own words": ({"referees": [{"name": "toy", "prompt": "\x07"}]}, PromptError, "control characters"),
+    "own words": ({"referees": [{"name": "toy", "prompt": " "}]}, PromptError, "is empty"),
     "words": ({"zoo": "small"}, PromptError, "no grue"),
     "files": ({"zoo": "empty"}, PromptError, "no grue"),  # the cheaper look comes first
 }

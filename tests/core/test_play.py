@@ -286,8 +286,11 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     Image.new("RGB", (64, 64), "red").save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:80])
-    for name in ("text.png", "empty.png", "cut.png", "missing.png", "."):
+    for name in ("text.png", "empty.png", "cut.png"):
         with pytest.raises(OptionError, match="cannot be read as a picture"):
+            from_pillow(tmp_path / name)
+    for name, fault in {"missing.png": "is not there", ".": "is no plain file"}.items():
+        with pytest.raises(OptionError, match=fault):
             from_pillow(tmp_path / name)
 
 

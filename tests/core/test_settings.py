@@ -274,6 +274,7 @@ def test_flags() -> None:
 
 def test_no_augmentation_takes_away_the_presets() -> None:
     assert build([{"augmentation": {"name": "k"}}, flag_layer(aug="none")]).augmentation is None
+    assert build([{"augmentation": {"name": "k"}}, {"augmentation": "none"}]).augmentation is None  # as TOML can say it
     assert build([{"augmentation": {"name": "k"}}, flag_layer()]).augmentation == Part(name="k")
 
 
@@ -366,7 +367,7 @@ def test_files_that_cannot_be_read(content: bytes, text: str, tmp_path: Path) ->
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"--config .*mine\.toml: No such file"):
         read_toml(tmp_path / "mine.toml")
-    with pytest.raises(OptionError, match="Is a directory"):
+    with pytest.raises(OptionError, match="is no plain file"):
         read_toml(tmp_path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from referee import zoos
 from referee.command.app import main
@@ -195,7 +195,7 @@ def test_get_refuses_what_the_disk_cannot_hold(command: Callable[..., tuple[int,
 def test_check_reads_everything(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     command("get", "small")
     code, said, _ = command("check", "small", "prior")
-    assert (code, said) == (0, "1 of 1 files are as published; 1 of them by sha256\n")
+    assert (code, said) == (0, "1 of 1 files are as published, by sha256\n")
     (tmp_path / "prior" / "a.json").write_text("[]")
     code, said, error = command("check", "small", "prior")
     assert code == 2
@@ -204,6 +204,52 @@ def test_check_reads_everything(command: Callable[..., tuple[int, str, str]], tm
     assert "Get it." in error
     found = json.loads(command("check", "small", "--json")[1])
     assert [row["file"] for row in found if row["fault"]] == ["a.json", "c.json"]
+
+
+EMPTY = b"\x02" + bytes(7) + b"{}"  # as safetensors.torch.save({}) has it
+LOOSE = {"config.json": '{"a": 1}', "merges.txt": "a b", "w.safetensors": save({"a": torch.ones(2)})}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("config.json", "garbage", "is not JSON: Expecting value"),
+        ("config.json", "", "is not JSON"),
+        ("config.json", b'{"a": "\xff"}', "is not JSON"),
+        ("config.json", "[" * 100_000, "is not JSON"),
+        ("config.json", "{}", "is empty"),
+        ("merges.txt", " \n", "is empty"),
+        ("merges.txt", b"\xff", "is not text"),
+        ("w.safetensors", "{}", "header"),
+        ("w.safetensors", EMPTY, "holds no tensors"),
+        ("w.safetensors", LOOSE["w.safetensors"][:-1], "where its header promises"),
+    ],
+)
+def test_what_has_no_published_sum_is_looked_at(name: str, content: str | bytes, fault: str, tmp_path: Path) -> None:
+    checkpoint = Checkpoint("made", tmp_path, tuple(ZooFile(each) for each in LOOSE))
+    for each, sound in LOOSE.items():
+        (tmp_path / each).write_bytes(sound.encode() if isinstance(sound, str) else sound)
+    assert [zoos.verify(checkpoint, file) for file in checkpoint.files] == ["", "", ""]
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    found = {file.name: zoos.verify(checkpoint, file) for file in checkpoint.files}
+    assert fault in found.pop(name)
+    assert set(found.values()) == {""}
+
+
+def test_check_claims_no_more_than_it_saw(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    command("get", "small")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "c.json").write_text("garbage")
+    code, said, error = command("check", "small")
+    assert code == 2
+    assert "made: c.json: is not JSON" in said
+    assert "1 of 2 files are as published, by sha256" in said
+    assert "Make it yourself." in error
+    (tmp_path / "made" / "c.json").write_text('{"a": 1}')
+    assert command("check", "small") == (
+        0, "1 of 2 files are as published, by sha256\n"
+        "1 of 2 have no published sum: their form is whole, more cannot be told\n", "",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

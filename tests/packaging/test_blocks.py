@@ -201,6 +201,8 @@ def check_referee_line(words: list[str]) -> None:
         check_settings(said, registry)
     elif context.parent and context.parent.info_name == "zoo" and "name" in said:
         registry.find("zoo", said["name"])
+    elif context.parent and context.parent.info_name == "bench" and name not in ("table", "compare"):
+        registry.find("bench", name.partition(":")[0])
 
 
 def check_settings(said: dict[str, Any], registry: Registry) -> None:

@@ -57,3 +57,9 @@ def test_the_check_of_every_change_runs_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text(encoding="utf-8").rstrip().endswith("make test")
+
+
+def test_no_page_names_a_place_on_the_machine_that_built_it() -> None:
+    told = "\n".join(everything().values())
+    assert str(Path(__file__).parents[2]) not in told
+    assert str(Path.home()) not in told

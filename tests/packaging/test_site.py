@@ -24,6 +24,7 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 from pages import commands, hooks, parts
 from pages.configuration import TABLES
+from pydantic import BaseModel
 
 import referee
 from referee.hooks import Hooks
@@ -112,7 +113,8 @@ def test_every_part_and_option_is_told(site: Path) -> None:
         for kind, name in plugin.offers:
             assert f"{kind}-{name}" in page.ids
             assert words(there.summary(kind, name)) in page.words
-            for option, told in there.options(kind, name).items():
+            fields = getattr(there.find(kind, name), "options", BaseModel).model_fields
+            for option, told in {key: field.description or "" for key, field in fields.items()}.items():
                 assert told, f"{name}: the option {option} is not described"
                 assert f"{option} · " in page.words
                 assert words(told) in page.words

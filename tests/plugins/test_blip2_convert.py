@@ -246,8 +246,9 @@ FAULTS: dict[str, tuple[Callable[[State], State], str]] = {
 def test_a_file_that_is_not_right_is_refused(fault: str, tmp_path: Path) -> None:
     change, message = FAULTS[fault]
     torch.save({"model": change(lavis())}, tmp_path / "lavis.pth")
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(WeightsError, match=message) as caught:
         convert_here(tmp_path / "lavis.pth", tmp_path / "out")
+    assert str(caught.value).count(str(tmp_path / "lavis.pth")) == 1
 
 
 class Desk:
@@ -309,6 +310,8 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, desk: Desk) -> None:
     mark.unlink()
     done = command("--lavis", file, "--vocab", CASE / "vocab.txt", "--out", tmp_path / "out")
     assert (done.returncode, done.stdout, mark.exists(), (tmp_path / "out").exists()) == (2, "", False, False)
+    desk.refuses("holds code, which is never run", "--lavis", file, "--vocab", CASE / "vocab.txt")
+    file.write_bytes(pickle.dumps({"model": Code(mark)}))
     desk.refuses("holds code, which is never run", "--lavis", file, "--vocab", CASE / "vocab.txt")
     file.write_bytes(pickle.dumps({"model": Code(mark)}, protocol=2))  # as torch saved it of old
     with pytest.raises(WeightsError, match="never run"):

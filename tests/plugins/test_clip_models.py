@@ -17,7 +17,7 @@ import torch
 from open_clip.push_to_hf_hub import save_for_hf
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -256,10 +256,27 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
         make(tmp_path)
 
 
+def changed(state: dict[str, Tensor], which: str) -> dict[str, Tensor]:
+    if which == "another size":
+        return {name: tensor[:-1].contiguous() if tensor.ndim else tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in state.items() if "bias" not in name}
+
+
+@pytest.mark.parametrize(("which", "said"), [("less", r".*Missing key\(s\)"), ("another size", "shape")])
+def test_weights_of_another_model_are_told_on_a_line_with_the_mend(which: str, said: str, tmp_path: Path) -> None:
+    write(tmp_path, "clip")
+    file = tmp_path / "open_clip_model.safetensors"
+    save_file(changed(load_file(file), which), file)
+    with pytest.raises(WeightsError, match=f"{tmp_path}: {said}.*open_clip_config.json. Get both from one") as caught:
+        make(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize(
     ("model", "tag", "fetch"),
     [
-        ("ViT-L-14", "openai", "hf download timm/vit_large_patch14_clip_224.openai"),
+        ("ViT-L-14-quickgelu", "openai", "hf download timm/vit_large_patch14_clip_224.openai"),
         ("ViT-L-14", "laion2b_s32b_b82k", "hf download laion/CLIP-ViT-L-14-laion2B-s32B-b82K"),
         ("ViT-B-16-SigLIP", "webli", "hf download timm/ViT-B-16-SigLIP"),
         ("hf-hub:laion/CLIP-ViT-L-14", "", "hf download laion/CLIP-ViT-L-14"),
@@ -340,3 +357,13 @@ def test_a_configuration_from_another_open_clip_is_named(tmp_path: Path) -> None
     file.write_text(json.dumps(content))
     with pytest.raises(WeightsError, match="no_such_tower"):
         make(tmp_path)
+
+
+def test_weights_of_another_activation_are_refused_by_name() -> None:
+    with pytest.raises(OptionError, match=r"'openai' were trained with QuickGELU.* Say model=ViT-B-32-quickgelu\."):
+        make("ViT-B-32", pretrained="openai")
+    names = set(open_clip.list_models())
+    for name, tag in open_clip.list_pretrained():
+        trained = open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False)
+        if trained and not (open_clip.get_model_config(name) or {}).get("quick_gelu", False):
+            assert f"{name}-quickgelu" in names, "the mend is one"

@@ -104,6 +104,7 @@ def pictures(count: int, seed: int = 0, size: int = SIZE) -> Tensor:
 
 def test_a_question_is_the_phrase_as_the_benchmark_asks_it() -> None:
     assert question('A  Green "bench"!') == "a green bench?"
+    assert question("a no.1 jersey") == "a no1 jersey?"  # taken out, not made a space
     vqa = small_vqa()
     words = vqa.tokenizer.convert_ids_to_tokens(vqa.ask("A red circle.")[0])
     assert words == ["[ENC]", "a", "red", "circle", "?", "[SEP]"]
@@ -465,7 +466,7 @@ def test_half_a_checkpoint_is_refused(tmp_path: Path, half: str) -> None:
     name = next(name for name in sorted(state) if "layers.1" in name)
     del state[name]
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match=f"missing keys, first {name}"):
+    with pytest.raises(WeightsError, match=f"lack 1 tensors of a .*, first {name}: .* Get both"):
         make(**{half: tmp_path})
 
 

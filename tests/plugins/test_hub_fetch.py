@@ -213,7 +213,7 @@ def test_fetched_checked_and_drawn_with(person: Person) -> None:
     assert said.index("to fetch") < said.index(f"prior: {person.folder}")
     count = len(person.hub.files["org/tiny"])
     said = person.types("zoo", "check", "tiny")[1]
-    assert said == f"{count} of {count} files are as published; {count} of them by sha256\n"
+    assert said == f"{count} of {count} files are as published, by sha256\n"
     person.hub.asked.clear()
     code, said, error = person.types("generate", "a red circle", "--zoo", "tiny", "--out", "run")
     assert code == 0, error

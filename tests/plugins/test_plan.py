@@ -297,3 +297,14 @@ def test_a_part_that_looks_at_numbers_is_named(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "referee", *words], capture_output=True, text=True)
     assert done.returncode == 2
     assert "'peek' cannot be weighed" in done.stderr
+
+
+@pytest.mark.parametrize("zoo", ["sd15", "sdxl"])
+def test_the_grounding_referee_is_planned_at_full_size(zoo: str) -> None:
+    registry, prompt = discover(), Prompt("a red backpack to the left of a blue book")
+    referees = [{"name": "grounding-vqa"}, {"name": "grounding-vqa", "label": "place", "options": {"attributes": 0}}]
+    settings = build([preset(zoo, registry), {"referees": referees, "rules": {"micro_batch": 1}}])
+    with outlined(registry.find("zoo", zoo)) as shelf:
+        both, place = Scales(registry, prompt, registry.find("zoo", zoo), shelf).weigh(settings).parts[1:]
+    assert both.numbers == place.numbers == pytest.approx(361_230_140 + 154_966_792, rel=1e-4)  # and some buffers
+    assert both.flop["views"] > place.flop["views"] > 1e12

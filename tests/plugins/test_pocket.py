@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,50 @@ def test_prompts_are_held_out_and_apart():
             else:
                 assert held_pairs()[frozenset((a, b))] == split
     assert all(parse(text).relation is not None for text in prompts("test", 20, "relations"))
+
+
+def test_prompts_of_three_things_are_held_out_in_one_thing_and_apart():
+    test, tune = prompts("test", 120, "complex"), prompts("tune", 120, "complex")
+    assert not set(test) & set(tune)
+    for split, texts in (("test", test), ("tune", tune)):
+        asked = [parse(text) for text in texts]
+        assert [str(wanted) for wanted in asked] == texts
+        for i, wanted in enumerate(asked):
+            kinds = [thing.kind for thing in wanted.things]
+            assert all(len({kind[side] for kind in kinds}) == 3 for side in (0, 1))
+            singles = HELD_SINGLES & set(kinds)
+            pairs = [held_pairs()[pair] for pair in map(frozenset, combinations(kinds, 2)) if pair in held_pairs()]
+            assert (len(singles), pairs) == ((1, []) if i % 4 == 3 else (0, [split]))
+            assert all(kind[0] % 2 == (split == "test") for kind in singles)
+        related = [wanted.relation is not None for wanted in asked]
+        assert sum(related) == sum(related[3::4]) * 4 == 60
+    assert prompts("test", 30, "complex") == test[:30]
+
+
+def test_what_was_measured_before_is_asked_again():
+    """The lists that published numbers are of."""
+    sums = {
+        (split, suite): hashlib.sha256("\n".join(prompts(split, 300, suite)).encode()).hexdigest()[:16]
+        for split in ("test", "tune") for suite in ("attributes", "relations")
+    }  # fmt: skip
+    assert sums == {
+        ("test", "attributes"): "47ca86a75bf73778", ("test", "relations"): "c70f13df36d7190b",
+        ("tune", "attributes"): "a90e1fa1f9c37ebb", ("tune", "relations"): "9458de8457ab7e02",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a red circle above a blue star, a black ring", "not of the form"),
+        ("a red circle and a black ring above a blue star", "not of the form"),
+        ("a red circle above a blue star below a black ring", "not of the form"),
+        ("a red circle above a blue star and a black ring and a cyan ring", "room for one more thing"),
+    ],
+)
+def test_a_relation_has_its_two_things_first_and_one_more_at_most(text, says):
+    with pytest.raises(PromptError, match=says):
+        parse(text)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,12 @@ from referee.plugins import discover
 from referee.prompt import Prompt
 from referee.randomness import generator, normal
 from referee.settings import build
-from referee_pocket.peers import METHODS
+from referee_pocket import BenchOptions
+from referee_pocket.bench import PocketBench
 
 REGISTRY = discover()
 PROMPT = Prompt("a red circle and a blue striped square")
+METHODS = {name: PocketBench(BenchOptions()).methods()[name] for name in ("best-of", "noise-1", "noise-4", "noise-8")}
 PRESET = build([preset("pocket", REGISTRY), {"device": "cpu"}])
 
 
@@ -39,6 +41,7 @@ def loss_of(parts: Parts, x: Image) -> float:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_costs_what_a_run_of_the_preset_costs(parts: Parts, method: str) -> None:
+    assert METHODS[method].keys() == {"zoo", "draw"}
     draw: dict[str, Any] = METHODS[method]["draw"]
     name, options = draw["name"], dict(draw["options"])
     count = options.pop(COUNTS[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -41,8 +42,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory, save_pipeline: Callable[..
 
 @pytest.fixture
 def copies(folders: Path, tmp_path: Path) -> Callable[[str], Path]:
-    import shutil
-
     return lambda kind: Path(shutil.copytree(folders / kind, tmp_path / kind))
 
 
@@ -259,7 +258,7 @@ def test_a_weight_of_another_shape_is_refused(copies: Callable[[str], Path], com
     weights = load_file(path)
     weights[name] = weights[name][:-1].contiguous()
     save_file(weights, path, {"format": "pt"})
-    with pytest.raises(WeightsError, match=rf"{component}: its config.json .* 1 are of another shape .* first {name}"):
+    with pytest.raises(WeightsError, match=rf"{component} have 1 tensors of another shape .* first {name}: .* Get"):
         make(folder)
 
 
@@ -268,13 +267,11 @@ def test_a_missing_projection_is_not_drawn_at_random(copies: Callable[[str], Pat
     weights = load_file(path)
     del weights["text_projection.weight"]
     save_file(weights, path, {"format": "pt"})
-    with pytest.raises(WeightsError, match=r"lacks 1 weights of its CLIPTextModelWithProjection, first text_"):
+    with pytest.raises(WeightsError, match=r"lack 1 tensors of a CLIPTextModelWithProjection, first text_.* Get both"):
         make(path.parents[1])
 
 
 def test_parts_that_do_not_fit_are_refused(copies: Callable[[str], Path]) -> None:
-    import shutil
-
     plain, xl = copies("sd15"), copies("sdxl")
     index = (xl / "model_index.json").read_text()
     (plain / "model_index.json").write_text(index)
@@ -291,8 +288,6 @@ def test_parts_that_do_not_fit_are_refused(copies: Callable[[str], Path]) -> Non
 
 
 def test_vaes_of_another_latent_space_are_told_where_they_can(copies: Callable[[str], Path]) -> None:
-    import shutil
-
     folder = copies("sdxl")
     other = folder / "other"
     shutil.copytree(folder / "vae", other)
@@ -304,3 +299,15 @@ def test_vaes_of_another_latent_space_are_told_where_they_can(copies: Callable[[
     (other / "config.json").write_text(json.dumps(config | {"latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 1]}))
     with pytest.raises(WeightsError, match="has a mean for each latent channel"):
         make(folder, vae=str(other))
+
+
+def test_tiny_vaes_are_told_apart_where_the_models_own_is_one(copies: Callable[[str], Path]) -> None:
+    folder = copies("sdxl")
+    make(folder, vae=str(folder / "taesd"))  # in place of a whole one: it cannot be told
+    shutil.rmtree(folder / "vae")
+    shutil.copytree(folder / "taesd", folder / "vae")
+    make(folder, vae=str(folder / "taesd"))
+    config = json.loads((folder / "taesd" / "config.json").read_text())
+    (folder / "taesd" / "config.json").write_text(json.dumps(config | {"scaling_factor": 0.5}))
+    with pytest.raises(WeightsError, match=r"scales its latents by 0.5, .* by 1.3: .* different"):
+        make(folder, vae=str(folder / "taesd"))

@@ -16,11 +16,9 @@ PROTOCOLS = {
     "referee": "Referee", "prior": "Prior", "augmentation": "Augmentation", "balancer": "Balancer", "bench": "Bench",
 }  # fmt: skip
 MORE = {
-    "referee": ["Viewer"],
-    "prior": ["Sampler", "FewStep"],
-    "balancer": ["Remembering"],
-    "bench": ["Column", "Item", "Named"],
-}
+    "referee": ["Viewer"], "prior": ["Sampler", "FewStep"], "balancer": ["Remembering"],
+    "bench": ["Choosing", "Column", "Item", "Named", "Naming", "Seeded"],
+}  # fmt: skip
 """What a part may keep besides."""
 
 
@@ -74,7 +72,7 @@ def _page(name: str) -> str:
         home = "referee.bench.contract" if kind == "bench" else "referee.contract"
         text += "## What the part must keep\n\n" + fenced(definition(home, PROTOCOLS[kind]).source)
         for other in MORE.get(kind, []):
-            said = "With" if home != "referee.contract" and other != "Named" else "It may keep this, too"
+            said = "With" if other in ("Column", "Item") else "It may keep this, too"
             text += f"\n{said}:\n\n" + fenced(definition(home, other).source)
     if kind in USAGE:
         made = project("mine", kind)

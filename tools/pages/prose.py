@@ -91,6 +91,8 @@ def value(given: Any) -> str:
         return "none"
     if isinstance(given, bool):
         return f"`{str(given).lower()}`"
+    if isinstance(given, Path) and given.is_absolute():  # one within the package: where that lies is this machine's
+        return f"`{given.name}` of the package"
     if isinstance(given, tuple):
         return f"`[{', '.join(map(str, given))}]`"
     return f"`{given}`" if str(given) else '`""`'

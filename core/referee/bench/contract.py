@@ -34,12 +34,16 @@ class Column:
         more: more is better; None if neither is.
         families: of the models that it is measured with, as in `referee.hooks.Spec`: the number of a method whose
             referees are of one of them has a warning beside it.
+        digits: behind the point, in a table.
+        pooled: below the table stands the mean of the suites' means, in which each suite counts alike.
     """
 
     title: str
     proportion: bool = False
     more: bool | None = True
     families: tuple[str, ...] = ()
+    digits: int = 2
+    pooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +95,29 @@ class Named(Protocol):
 
     def files(self, folder: Path, item: Item) -> Sequence[Path]:
         """The item's pictures in a folder, in order; none if there is none."""
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """A bench whose pictures get the names that its authors give them, so that their own evaluator can read them."""
+
+    def name(self, item: Item, k: int, of: int) -> str:
+        """Of an item's k-th picture of so many, from 0: below the method's folder, with slashes, without ending."""
+
+
+@runtime_checkable
+class Seeded(Protocol):
+    """A bench whose authors say with which seeds, and how many."""
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Of each prompt's pictures, the same for every prompt. ``--seeds`` takes the first so many, ``--seed`` moves
+        them."""
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A bench of which not every method draws every item."""
+
+    def wants(self, method: str, item: Item) -> bool:
+        """Whether a method draws an item; also asked of methods that are not the bench's own."""

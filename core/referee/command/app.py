@@ -1,4 +1,4 @@
-"""The command line: `referee generate | resume | sample | score | plan | report | plugins | zoo | convert | doctor`.
+"""The command: `referee generate | resume | sample | score | plan | report | bench | plugins | zoo | convert | doctor`.
 
 Each turns words into settings and shows what comes of them; it computes nothing. Bad input ends with one clear sentence
 and exit code 2, before any model loads and with nothing written. What stops a run is in `referee.command.running`.
@@ -12,13 +12,14 @@ import warnings
 
 import typer
 
-from referee.command import convert, plugins, zoo
+from referee.command import bench, convert, crash, plugins, zoo
 from referee.command.doctor import doctor
 from referee.command.draw import generate, sample, score
 from referee.command.plan import plan
 from referee.command.report import report
 from referee.command.resume import resume
-from referee.errors import RefereeError, out_of_memory, short_of_memory
+from referee.command.stops import INTERRUPTED, stoppable
+from referee.errors import RefereeError, out_of_memory, short_of_memory, shown
 
 app = typer.Typer(
     help="Pictures by model inversion: a latent is optimised until frozen referees agree that it matches the prompt.",
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 for command in (generate, resume, sample, score, plan, report, doctor):
     app.command()(command)
-for name, group in (("plugins", plugins.app), ("zoo", zoo.app), ("convert", convert.app)):
+for name, group in (("bench", bench.app), ("plugins", plugins.app), ("zoo", zoo.app), ("convert", convert.app)):
     app.add_typer(group, name=name)
 
 
@@ -42,18 +43,23 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     # What a plug-in warns of (the end of a prompt that it does not read) is for the person, not for a developer.
-    warnings.showwarning = lambda message, *_, **__: print(f"referee: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"referee: {shown(str(message))}", file=sys.stderr)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app(prog_name="referee")  # however it was called: Tab asks by this name
+        with stoppable() as stop:
+            app(prog_name="referee")  # however it was called: Tab asks by this name
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer's answer to all of them
+            sys.exit(stop.code)
+        raise
     except RefereeError as error:
         print(f"referee: {error}", file=sys.stderr)
+        if error.__cause__ is not None and (said := crash.blame(error)):
+            print(f"referee: {said}", file=sys.stderr)
         sys.exit(2)
-    except Exception as error:
+    except BaseException as error:  # a stranger's part may raise anything
         if out_of_memory(error):
             print(f"referee: {short_of_memory(error)}", file=sys.stderr)
             sys.exit(2)
-        from referee.command.crash import report
-
-        sys.exit(report(error))
+        sys.exit(crash.report(error))

@@ -37,8 +37,10 @@ def plan(
     set_: flags.Sets = None,
     steps: flags.Steps = None,
     views: flags.ViewCount = None,
+    seed: flags.Seed = None,
     n: flags.Count = None,
     size: flags.Size = None,
+    out: flags.Out = None,
     init: flags.Begin = None,
     strength: flags.Strength = None,
     mask: flags.MaskFile = None,
@@ -58,15 +60,15 @@ def plan(
     no_plugins: flags.NoPlugins = False,
     plugin: flags.Files = None,
 ) -> None:
-    """What a run would cost: FLOPs, time and memory. Needs no weights, and takes what `generate` takes.
+    """What a run would cost: FLOPs, time and memory. Needs no weights, writes nothing, and takes what `generate` takes.
 
     [dim]referee plan --zoo sd15 --dtype bfloat16 --on rtx3060 --fit 12GB[/dim]
     """
     registry = flags.open_registry(block, no_plugins, plugin)
     settings = settings_of(
         registry, config, zoo, preset, set_, referee=referee, prior=prior, aug=aug, balancer=balancer, steps=steps,
-        views=views, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick, init=init,
-        strength=strength, mask=mask, region=region, negative=negative,
+        views=views, seed=seed, n=n, size=size, device=device, dtype=dtype, judge=judge, keep=keep, pick=pick,
+        init=init, strength=strength, mask=mask, region=region, negative=negative,
     )  # fmt: skip
     said = prompt or "a red circle and a blue square"
     _weigh(said, settings, registry, on, fit, json_)

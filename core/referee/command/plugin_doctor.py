@@ -81,7 +81,7 @@ def _mend(plugin: Plugin) -> str:
     _, missing, name = plugin.reason.partition("No module named '")
     if missing:
         return f"Try: pip install {name.partition(chr(39))[0].partition('.')[0]}, or leave it out: -p no:{plugin.name}"
-    return f"Try: pip install --upgrade {plugin.distribution}, or leave it out: -p no:{plugin.name}"
+    return f"{plugin.mend}, or leave it out: -p no:{plugin.name}" if plugin.mend else f"Or: -p no:{plugin.name}"
 
 
 def _start(about: str, module: str) -> Iterator[Finding]:

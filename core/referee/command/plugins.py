@@ -48,6 +48,15 @@ def plugins(
     """List the plug-ins, what they offer, and why one is missing."""
     if context.invoked_subcommand:
         return
+    list_(json_, block, no_plugins, plugin)
+
+
+@app.command("list")
+def list_(json_: Json = False, block: Block = None, no_plugins: NoPlugins = False, plugin: Files = None) -> None:
+    """What `referee plugins` does without a word behind it.
+
+    [dim]referee plugins list --json[/dim]
+    """
     registry = open_registry(block, no_plugins, plugin)
     if json_:
         print(json.dumps([_row(found, registry) for found in registry.plugins], indent=2))
@@ -55,7 +64,16 @@ def plugins(
     for found in registry.plugins:
         print(_line(found))
         for kind, name in found.offers:
-            print(f"  {kind:14} {name:18} {registry.summary(kind, name)}")
+            spec, others = _own(registry, found, kind, name)
+            clash = f" (so is one of {', '.join(others)}: say {found.distribution}:{name})" if others else ""
+            print(f"  {kind:14} {name:18} {spec.summary}{clash}")
+
+
+def _own(registry: Registry, plugin: Plugin, kind: Kind, name: str) -> tuple[Any, list[str]]:
+    """The spec that a plug-in offers by a name, and the distributions of others that offer one of the same."""
+    offers = registry.offered(kind, name)
+    (spec,) = (spec for owner, spec in offers if owner is plugin)
+    return spec, [owner.distribution for owner, _ in offers if owner is not plugin]
 
 
 def _line(found: Plugin) -> str:
@@ -70,16 +88,15 @@ def _row(found: Plugin, registry: Registry) -> dict[str, Any]:
         "version": found.version,
         "status": found.status,
         "reason": found.reason,
-        "offers": [
-            {
-                "kind": kind,
-                "name": name,
-                "summary": registry.summary(kind, name),
-                "options": registry.options(kind, name),
-            }
-            for kind, name in found.offers
-        ],
+        "offers": [_offer(registry, found, kind, name) for kind, name in found.offers],
     }
+
+
+def _offer(registry: Registry, plugin: Plugin, kind: Kind, name: str) -> dict[str, Any]:
+    spec, others = _own(registry, plugin, kind, name)
+    fields = spec.options.model_fields if hasattr(spec, "options") else {}  # a zoo has none
+    options = {field: about.description or "" for field, about in fields.items()}
+    return {"kind": kind, "name": name, "summary": spec.summary, "options": options, "also": others}
 
 
 def _named(registry: Registry, name: str) -> Iterator[tuple[Plugin, list[tuple[Kind, Any]]]]:
@@ -225,7 +242,7 @@ def _examined(
     from referee.hooks import Place
     from referee.parts import device_name
     from referee.settings import NO_ZOO, Settings
-    from referee.testing.checks import examine, examine_converter, examine_zoo
+    from referee.testing.checks import examine, examine_bench, examine_converter, examine_zoo
     from referee.testing.outcome import Outcome
     from referee.zoos import options_of
 
@@ -234,14 +251,14 @@ def _examined(
             return examine_converter(spec, options, skip=skip)
         mend = f"it needs something to convert: referee plugins check {spec.name}:OPTION=FILE,... --kind converter"
         return iter([Outcome("converts", "skipped", mend)])
-    if kind == "bench":
-        return iter([Outcome("scores", "skipped", f"it needs pictures: referee bench {spec.name}")])
     if kind == "zoo":
         return examine_zoo(spec, registry, prompt=prompt, skip=skip)
     default = Settings.model_fields["zoo"].default
     named = zoo or (default if default in registry.names("zoo") else NO_ZOO)
     given = {} if named == NO_ZOO else options_of(registry.find("zoo", named).checkpoints(), spec.name)
     place = Place(device_name(device), dtype)
+    if kind == "bench":
+        return examine_bench(spec, registry, {**given, **options}, place=place, skip=skip)
     return examine(kind, spec, {**given, **options}, prompt=prompt, place=place, skip=skip)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ import typer
 
 from referee.command import flags
 from referee.errors import RunError
-from referee.watching.watch import Watch
+from referee.watching.watch import KINDS, Watch
 
 if TYPE_CHECKING:
     from referee.folder.run import About, Run
@@ -68,6 +69,7 @@ def resume(
         with locked(run):
             found = open_run(run)  # another process may have finished it meanwhile
             if not found.complete:
+                watch = _as_before(run, watch)
                 return _go_on(found, settings, registry, watch, force=force, moved=device is not None)
     clear(run)  # whatever was left if it was cut off at its very end
     return _finished(found, watch)
@@ -111,6 +113,13 @@ def _chosen(settings: Settings, micro_batch: int | None, device: str | None) -> 
     base = {**settings.model_dump(mode="json", exclude_none=True), "zoo": settings.zoo or NO_ZOO}
     over: Layer = {"rules": {} if micro_batch is None else {"micro_batch": micro_batch}}
     return build([base, over if device is None else {**over, "device": device}])
+
+
+def _as_before(folder: Path, watch: Watch) -> Watch:
+    """What the run showed when it was stopped is shown anew, asked for or not: nothing in its folder stays behind."""
+    shown = next((kind for kind in KINDS if (folder / f"evolution.{kind}").is_file()), "none")
+    animation = shown if watch.animation == "none" else watch.animation
+    return replace(watch, animation=animation, report=watch.report or (folder / "report.html").is_file())
 
 
 def _go_on(found: Run, settings: Settings, registry: Registry, watch: Watch, *, force: bool, moved: bool) -> None:

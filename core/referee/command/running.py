@@ -12,26 +12,25 @@ from __future__ import annotations
 
 import logging
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from referee.command.crash import blame
 from referee.command.crash import report as say_crash
+from referee.command.stops import stoppable
 from referee.errors import OutputError, PluginError, RefereeError, out_of_memory, short_of_memory
 from referee.folder import record
 from referee.folder.checkpoint import METRICS, Checkpoint, Checkpoints, clear, fingerprint, locked, tidy
 from referee.folder.run import MAX_MAPS
 from referee.inversion import Step
 from referee.judging import Judgement
+from referee.panel import at_once
 from referee.parts import Parts
 from referee.play import drain
 from referee.plugins import Registry
@@ -106,20 +105,23 @@ def play(job: Job, found: Checkpoint, history: Sequence[Mapping[str, Any]]) -> N
     settings = fingerprint(job.prompt.text, job.settings)
     checkpoints = Checkpoints(folder, settings, keeper.frames, job.watch.checkpoint_every)
     checkpoints.written, checkpoints.last = found.k, found.standing if found.k else None
-    with _stoppable() as stop:
+    with stoppable() as stop:
         try:
             result = _drain(job, found, history, keeper, checkpoints)
             if not result.complete:
                 checkpoints.write()
+            if checkpoints.last and checkpoints.last.state and (fit := at_once(checkpoints.last.state.memory)):
+                job.description["rules"]["micro_batch"] = min(fit.values())  # so that its repetition fits, too
+                job.description["run"]["at_once"] = fit
             write(folder, result, job.description, keeper, job.watch, job.console)
         except KeyboardInterrupt:  # before the first step, or for the second time
             with suppress(OutputError):  # the disk is full: the checkpoint before is there
                 checkpoints.write()
             raise typer.Exit(stop.code) from None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # a stranger's part may raise anything
             named = _named(error)
             if checkpoints.last is not None:
-                raise typer.Exit(_failed(folder, named, checkpoints)) from error
+                raise typer.Exit(_failed(job, named, checkpoints)) from error
             if named is error:
                 raise
             raise named from error
@@ -168,7 +170,7 @@ def write(
     if not result.complete:
         description["run"]["interrupted_after"] = result.steps
         console.print(f"Stopped after {result.steps} steps; this is the best picture so far.")
-        console.print(f"To go on: {_resume(folder)}", soft_wrap=True)
+        console.print(f"To go on: {_resume(folder, description)}", soft_wrap=True)
     if keeper:
         keeper.finish(result)
         description["run"] |= {"frames": sorted(keeper.frames), "maps": list(result.maps)[:MAX_MAPS]}
@@ -233,7 +235,7 @@ def _named(error: BaseException) -> BaseException:
     return named
 
 
-def _failed(folder: Path, error: BaseException, checkpoints: Checkpoints) -> int:
+def _failed(job: Job, error: BaseException, checkpoints: Checkpoints) -> int:
     """Keep what can be kept, and say what happened; gives the exit code."""
     if isinstance(error, RefereeError):
         LOG.debug("what it came of:", exc_info=error)
@@ -245,34 +247,12 @@ def _failed(folder: Path, error: BaseException, checkpoints: Checkpoints) -> int
     with suppress(RefereeError):  # the disk is full: the checkpoint before is there
         checkpoints.write()
     kept = f"{checkpoints.written} steps are kept" if checkpoints.written else "No step is kept"
-    print(f"referee: {kept}. To go on: {_resume(folder)}", file=sys.stderr)
+    print(f"referee: {kept}. To go on: {_resume(job.folder, job.description)}", file=sys.stderr)
     return 1
 
 
-def _resume(folder: Path) -> str:
-    return f"referee resume {shlex.quote(str(folder))}"
-
-
-class _Stop:
-    """What the shell is told of a run that was stopped: 128 and the signal's number."""
-
-    code = 128 + signal.SIGINT
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.code = 128 + number
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def _stoppable() -> Iterator[_Stop]:
-    """SIGTERM, and SIGHUP of a terminal that is lost, stop a run as Ctrl-C does; not if somebody else wants them."""
-    stop, main = _Stop(), threading.current_thread() is threading.main_thread()
-    names = [name for name in ("SIGTERM", "SIGHUP") if main and hasattr(signal, name)]
-    taken = [n for n in (getattr(signal, name) for name in names) if signal.getsignal(n) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, stop)
-    try:
-        yield stop
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+def _resume(folder: Path, description: Mapping[str, Any]) -> str:
+    """The command, with the single files that were given as plug-ins."""
+    parts = description["run"].get("parts", ())
+    files = dict.fromkeys(part["distribution"] for part in parts if part["distribution"].endswith(".py"))
+    return shlex.join(["referee", "resume", str(folder), *(word for path in files for word in ("--plugin", path))])

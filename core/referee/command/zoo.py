@@ -125,7 +125,7 @@ def check(
     name: Name, checkpoints: Names = None, json_: Json = False, block: Block = None, no_plugins: NoPlugins = False,
     plugin: Files = None,
 ) -> None:  # fmt: skip
-    """Read every file of a zoo and compare it with what was published: size and sha256.
+    """Read every file of a zoo and compare it with what was published: size and sha256, or else its form.
 
     [dim]referee zoo check pocket[/dim]
     """
@@ -148,8 +148,10 @@ def check(
     else:
         for row in bad:
             print(f"{row['checkpoint']}: {row['file']}: {row['fault']}")
-        hashed = sum(bool(row["hashed"] and not row["fault"]) for row in found)
-        print(f"{len(found) - len(bad)} of {len(found)} files are as published; {hashed} of them by sha256")
+        whole = [row["hashed"] for row in found if not row["fault"]]
+        print(f"{whole.count(True)} of {len(found)} files are as published, by sha256")
+        if loose := whole.count(False):
+            print(f"{loose} of {len(found)} have no published sum: their form is whole, more cannot be told")
     if bad:
         first = next(c for c in spec.checkpoints() if c.name == bad[0]["checkpoint"])
         raise WeightsError(f"The zoo {spec.name} is not whole: {bad[0]['file']} {bad[0]['fault']}. {first.mend}")

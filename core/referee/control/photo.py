@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from referee.errors import OptionError
+from referee.files import NotPlain, read_plain
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_BYTES = 1 << 28
@@ -32,13 +33,11 @@ def read_photo(path: str | Path, said: str) -> tuple[Image.Image, str]:
     """
     path = Path(path)
     try:
-        if not path.is_file():
-            what = "is no plain file" if path.exists() else "is not there"
-            raise OptionError(f"{said}: {path} {what}. Name a picture: {', '.join(FORMATS)}.")
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise OptionError(f"{said}: {path} has {size:,} bytes; at most {MAX_BYTES:,} are read.")
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        content = read_plain(path, MAX_BYTES)
+    except (NotPlain, FileNotFoundError) as error:
+        what = error if isinstance(error, NotPlain) else "is not there"
+        raise OptionError(f"{said}: {path} {what}. Name a picture: {', '.join(FORMATS)}.") from error
+    except (OSError, ValueError) as error:
         raise OptionError(f"{said}: {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as opened:

@@ -111,7 +111,12 @@ class Checkpoints:
 
 
 def fingerprint(prompt: str, settings: Settings) -> str:
-    """A sum over all that decides what a run draws: all but device, micro-batch, patience and where files lie.
+    """A sum over all that decides what a run draws."""
+    return sha256(json.dumps([prompt, decisive(settings)], sort_keys=True).encode()).hexdigest()
+
+
+def decisive(settings: Settings) -> dict[str, Any]:
+    """All that decides what a run draws, but the prompt: not device, micro-batch, patience and where files lie.
 
     What is as by default is left out: a setting that a later version adds leaves the sum of older runs as it was.
     """
@@ -120,8 +125,7 @@ def fingerprint(prompt: str, settings: Settings) -> str:
         "judge": {"timeout", "offload"}, "init": {"image", "mask"},  # a file's own sum decides
     }  # fmt: skip
     said = settings.model_dump(mode="json", exclude=aside, exclude_defaults=True)
-    said = {name: value for name, value in said.items() if value != {}}
-    return sha256(json.dumps([prompt, said], sort_keys=True).encode()).hexdigest()
+    return {name: value for name, value in said.items() if value != {}}
 
 
 def encode(standing: Standing, settings: str) -> bytes:

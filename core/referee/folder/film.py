@@ -29,12 +29,13 @@ LOSSLESS = 128
 
 
 def moments(steps: int, count: int = MOMENTS, *, first: int = 0) -> list[int]:
-    """Up to ``count`` steps from the first one played, evenly spread, that and the last among them.
+    """After how many steps to look: up to ``count`` times, from the first one played to the end. Their distances grow,
+    as the picture finds its form early.
 
-    >>> moments(100, 4), moments(2)
-    ([0, 33, 66, 99], [0, 1])
+    >>> moments(90, 4), moments(2)
+    ([0, 10, 40, 90], [0, 1, 2])
     """
-    return sorted({first + round(i * (steps - first - 1) / (count - 1)) for i in range(count)})
+    return sorted({first + round((i / (count - 1)) ** 2 * (steps - first)) for i in range(count)})
 
 
 def shrink(image: Image.Image, pictures: int = 1) -> Image.Image:

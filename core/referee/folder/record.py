@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from referee import zoos
 from referee.errors import OutputError
+from referee.files import is_plain
 from referee.hooks import ZooSpec
 from referee.plugins import Kind, Registry
 from referee.settings import NO_ZOO, Part, Settings
@@ -49,6 +51,8 @@ WRITTEN = (
 )  # fmt: skip
 MOST = 64
 """Files of weights of one option that are summed up."""
+MAX_WEIGHTS = 1 << 37
+"""Bytes of one of them."""
 LIBRARIES = (
     "vlm-referee", "torch", "diffusers", "transformers", "open_clip_torch", "kornia", "numpy", "pillow", "safetensors",
 )  # fmt: skip
@@ -160,33 +164,42 @@ def origins(settings: Settings, registry: Registry) -> list[dict[str, str]]:
 
 
 def hashes(settings: Settings, registry: Registry) -> dict[str, str]:
-    """sha256 of the weights by file: of the zoo's as published, of those in folders of the person's own as they are."""
+    """sha256 of the weights by file: of the zoo's as published, of those of which nobody published one, and of those in
+    folders of the person's own, as they are."""
     zoo: ZooSpec | None = registry.find("zoo", settings.zoo) if settings.zoo in registry.names("zoo") else None
     parts = [(part.name.rpartition(":")[2], part.options) for _, part in _played(settings)]
-    own = {
-        f"{name} {option} {path.relative_to(value) if path != Path(value) else path.name}": _sha256(path)
-        for name, options in parts
-        for option, value in options.items()
-        for path in _weights(value)
-    }
+    own = {file: found for name, options in parts for file, found in weights_of(name, options).items()}
     if zoo is None:
         return own
-    return own | {
-        file.name: file.sha256
-        for checkpoint in zoos.needed(zoo.checkpoints(), parts)
-        for file in checkpoint.files
-        if file.sha256 and file.name.endswith(".safetensors")
+    shelf = zoos.needed(zoo.checkpoints(), parts)
+    files = [(one, file) for one in shelf for file in one.files if file.name.endswith(".safetensors")]
+    published = {file.name: file.sha256 for _, file in files if file.sha256}
+    made = {
+        f"{one.name} {file.name}": _sha256(path)
+        for one, file in files
+        if not file.sha256 and is_plain(path := one.folder / file.name)
+    }
+    return own | published | made
+
+
+def weights_of(name: str, options: Mapping[str, object]) -> dict[str, str]:
+    """sha256 of the safetensors files that a part's options point to, by part, option and file."""
+    return {
+        f"{name} {option} {path.relative_to(str(value)) if path != Path(str(value)) else path.name}": _sha256(path)
+        for option, value in options.items()
+        for path in _weights(value)
     }
 
 
 def _weights(value: object) -> list[Path]:
-    """The safetensors files that an option points to, itself or as their folder."""
+    """The safetensors files that an option, maybe a stranger's, points to, itself or as their folder."""
     if not isinstance(value, str):
         return []
     path = Path(value)
     with suppress(OSError, ValueError):  # text that is no name of a file
         found = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*/*.safetensors")])
-        return [each for each in found if each.suffix == ".safetensors"][:MOST]
+        some = (each for each in found if each.suffix == ".safetensors" and is_plain(each))
+        return [each for each in islice(some, MOST) if each.stat().st_size <= MAX_WEIGHTS]
     return []
 
 

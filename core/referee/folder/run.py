@@ -6,7 +6,6 @@ itself (no link is followed) and of bounded size, and what is read is checked be
 
 from __future__ import annotations
 
-import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from typing import Annotated, Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from referee import files
 from referee.errors import OptionError, PromptError, RunError
-from referee.layers import RECORD, Layer, read_toml
+from referee.layers import MAX_TOML, RECORD, Layer, read_toml
 from referee.options import explain
 from referee.prompt import Prompt
 from referee.settings import MAX_IMAGES, MAX_SIDE, Settings, build
 
-MAX_TOML = 1 << 20
 MAX_METRICS = 1 << 26
 MAX_LINE = 1 << 20
 MAX_PICTURE = 1 << 28
@@ -69,6 +68,9 @@ class About(BaseModel):
     command: Literal["generate", "sample"] = Field("generate", description="what was asked for")
     interrupted_after: int | None = Field(None, ge=0, description="steps, if it was stopped")
     unfinished: bool = Field(False, description="it is under way, or was cut off")
+    at_once: dict[Text, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, max_length=100, description="views that fitted at once, of those for whom memory ran out"
+    )
     mixed: tuple[Text, ...] = Field((), max_length=100, description="what changed where it was gone on with, by force")
     device: Text = Field("", description="where it computed")
     python: Text = ""
@@ -91,6 +93,9 @@ class Row(BaseModel):
     losses: Numbers = Field(default_factory=dict)
     norms: Numbers = Field(default_factory=dict)
     agreement: PerSeed | None = None
+    sat_out: dict[str, Annotated[list[bool], Field(max_length=MAX_IMAGES)]] = Field(
+        default_factory=dict, description="whose gradient was zero or not finite, for which pictures"
+    )
     cosines: Numbers | None = Field(None, description="of the gradients, by pair: one/other")
     judge: PerSeed | None = Field(None, description="the judge's losses after the step, where it was asked")
     hacked: Annotated[list[bool], Field(max_length=MAX_IMAGES)] | None = Field(
@@ -130,13 +135,13 @@ class Run:
     def pictures(self) -> Mapping[int, Path]:
         """The pictures that are there, by seed."""
         paths = {seed: self.folder / f"picture-{seed}.png" for seed in self.seeds}
-        return {seed: path for seed, path in paths.items() if _plain(path)}
+        return {seed: path for seed, path in paths.items() if files.is_plain(path, links=False)}
 
     @property
     def evolution(self) -> Path | None:
         """The contact sheet, if there is one."""
         path = self.folder / "evolution.png"
-        return path if _plain(path) else None
+        return path if files.is_plain(path, links=False) else None
 
     def picture(self, seed: int) -> Image.Image:
         """Open one picture.
@@ -164,7 +169,7 @@ class Run:
 
     def _stacked(self, name: str, count: int) -> list[Image.Image]:
         path = self.folder / name
-        if not count or not _plain(path):
+        if not count or not files.is_plain(path, links=False):
             return []
         film = open_picture(path, "WEBP", MAX_FILM)
         high = film.height // count
@@ -234,14 +239,10 @@ def read_plain(path: Path, limit: int) -> bytes:
         RunError: it is missing, something else, or larger than ``limit`` bytes.
     """
     try:
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode):
-            raise RunError(f"{path} is no plain file.")
-        if found.st_size > limit:
-            raise RunError(f"{path} has {found.st_size:,} bytes; at most {limit:,} are read.")
-        with path.open("rb") as file:
-            return file.read(limit)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        return files.read_plain(path, limit, links=False)
+    except files.NotPlain as error:
+        raise RunError(f"{path} {error}.") from error
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
@@ -264,13 +265,6 @@ def open_picture(path: Path, kind: Literal["PNG", "WEBP"], side: int) -> Image.I
     except Exception as error:  # for a stranger's file a decoder may raise anything
         raise RunError(f"{path} cannot be read as {kind}: {error}.") from error
     return picture
-
-
-def _plain(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except (OSError, ValueError):
-        return False
 
 
 def _toml(content: bytes, path: Path) -> Layer:

@@ -22,12 +22,12 @@ from referee.contract import Prior, Progress, Referee
 from referee.errors import OptionError, PluginError, RefereeError, where
 from referee.gradients import ViewPlan, resize
 from referee.hooks import Checkpoint, Place, ZooSpec
-from referee.panel import is_turn
 from referee.parts import Order, make, ordered
 from referee.planning.meter import Meter, no_numbers, weights
 from referee.plugins import Registry
 from referee.prompt import Prompt
 from referee.randomness import generators
+from referee.seat import is_turn
 from referee.settings import JudgePart, RefereePart, Settings
 
 
@@ -133,7 +133,7 @@ class Scales:
         return Forecast(settings, tuple(parts), *_sums(settings, parts))
 
     def _make(self, order: Order, settings: Settings, kind: type) -> Any:
-        key = f"{order.spec.name} {order.options!r} {settings.dtype}"
+        key = f"{kind.__name__} {order.spec.name} {order.options!r} {settings.dtype}"
         if key not in self._made:
             with no_numbers():
                 self._made[key] = make(order, Place("cpu", settings.dtype, weights=False), kind)
@@ -258,7 +258,7 @@ def _sums(settings: Settings, parts: Sequence[Cost]) -> tuple[int, int]:
 
 
 def _asked(part: RefereePart, k: int, steps: int) -> bool:
-    """As a `referee.panel.Seat` is: in its time, with a weight, and when it is due."""
+    """As a `referee.seat.Seat` is: in its time, with a weight, and when it is due."""
     plays = part.start <= k / steps < part.until and part.weight(k / steps) > 0
     return plays and is_turn(k, steps, part.start, part.every)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from referee.testing.checks import (
         check_augmentation,
         check_balancer,
+        check_bench,
         check_converter,
         check_prior,
         check_referee,
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "COLOURS": "toys", "CheckFailed": "outcome", "Outcome": "outcome", "ToyAugmentation": "toys", "ToyPrior": "toys",
-    "ToyReferee": "toys", "check_augmentation": "checks", "check_balancer": "checks", "check_converter": "checks",
+    "ToyReferee": "toys", "check_augmentation": "checks", "check_balancer": "checks", "check_bench": "checks",
+    "check_converter": "checks",
     "check_prior": "checks", "check_referee": "checks", "check_zoo": "checks",
 }  # fmt: skip
 
 __all__ = [
     "COLOURS", "CheckFailed", "Outcome", "ToyAugmentation", "ToyPrior", "ToyReferee", "check_augmentation",
-    "check_balancer", "check_converter", "check_prior", "check_referee", "check_zoo",
+    "check_balancer", "check_bench", "check_converter", "check_prior", "check_referee", "check_zoo",
 ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 Each makes the part once, as a run would, and looks at it from all sides. A check is a small function with a name; its
 message says what the failure means and how it is usually mended. Files: `case` has what all kinds share, `referees`,
-`priors`, `augmentations`, `balancers`, `zoos` and `converters` have the rest.
+`priors`, `augmentations`, `balancers`, `zoos`, `converters` and `benches` have the rest.
 
     >>> from referee.hooks import Spec
     >>> from referee.testing import ToyReferee
@@ -22,7 +22,7 @@ from typing import Any
 from referee.hooks import ConverterSpec, Place, Spec, ZooSpec
 from referee.plugins import Kind, Registry
 from referee.prompt import Prompt
-from referee.testing import augmentations, balancers, converters, priors, referees, zoos
+from referee.testing import augmentations, balancers, benches, converters, priors, referees, zoos
 from referee.testing.case import Case
 from referee.testing.outcome import Outcome, demand, run
 
@@ -131,3 +131,18 @@ def examine_converter(
 def check_converter(spec: ConverterSpec, options: Mapping[str, object], *, skip: Iterable[str] = ()) -> list[Outcome]:
     """All that a converter must keep: files of its own, alike each time, nothing else touched. Raises as above."""
     return demand(examine_converter(spec, options, skip=skip))
+
+
+def examine_bench(
+    spec: Spec, registry: Registry, options: Mapping[str, object], *, place: Place = HERE, skip: Iterable[str] = ()
+) -> Iterator[Outcome]:
+    """All checks of a bench, whose methods draw by the plug-ins of a registry; see `examine`."""
+    return run(benches.CHECKS, benches.BenchCase(spec, options, registry, place), skip)
+
+
+def check_bench(
+    spec: Spec, registry: Registry, options: Mapping[str, object] | None = None, *, place: Place = HERE,
+    skip: Iterable[str] = (),
+) -> list[Outcome]:  # fmt: skip
+    """All that a bench must keep: items with a place each, methods that are settings, its columns. Raises as above."""
+    return demand(examine_bench(spec, registry, options or {}, place=place, skip=skip))

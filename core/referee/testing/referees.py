@@ -188,8 +188,9 @@ def keeps_prompts_apart(case: Case) -> None:
         )
 
 
-def bears_black_white_and_noise(case: Case) -> None:
-    """Loss and gradient stay finite where nothing is to be seen."""
+def bears_black_white_and_noise(case: Case) -> str:
+    """Loss and gradient stay finite where nothing is to be seen; tells the losses, which should be high there."""
+    told = []
     size = case.part.input_size
     noise = torch.rand(3, size, size, generator=Generator().manual_seed(4))
     for name, view in {"black": noise * 0, "white": noise * 0 + 1, "noise": noise, "noisy": noise * 3 - 1}.items():
@@ -201,6 +202,8 @@ def bears_black_white_and_noise(case: Case) -> None:
                 "division (a flat view has no deviation); take log_softmax for logarithms; views with added noise "
                 "leave [0, 1]."
             )
+        told.append(f"{name} {float(losses[0]):.3g}")
+    return f"loss on {', '.join(told)}"
 
 
 def views_whole_pictures(case: Case) -> None:

@@ -20,7 +20,9 @@ from PIL import Image
 from referee.errors import OptionError, OutputError, RunError
 from referee.folder.film import LOSSLESS, encode
 from referee.folder.record import write_whole
-from referee.folder.run import MAX_FILM, MAX_TOML, Row, Run, read_plain
+from referee.folder.run import MAX_FILM, Row, Run, read_plain
+from referee.layers import MAX_TOML
+from referee.watching.absent import sat_out, told
 from referee.watching.curves import Curve, number, svg
 
 MARK = b'<meta name="generator" content="referee">'
@@ -78,6 +80,11 @@ def _judge(run: Run) -> str:
     return f"judge {run.settings.judge.title}" if run.settings.judge else "judge"
 
 
+def _short(run: Run) -> Iterator[str]:
+    for name, views in run.about.at_once.items():
+        yield f"Memory ran out: '{name}' scored {views} view{'s' * (views > 1)} at once."
+
+
 def _hacking(run: Run) -> str:
     """Where reward hacking was found; "" if nowhere."""
     found = [
@@ -122,12 +129,12 @@ def _view(run: Run) -> dict[str, Any]:
     who = " + ".join(part.title for part in run.settings.referees) or "the prior alone"
     steps = f"{rules.steps} steps" if run.about.command == "generate" else "plain sampling"
     pictures = [_picture(run, seed) for seed in run.pictures]
-    hacking = _hacking(run)
+    absent = told(sat_out((row.norms, row.sat_out) for row in run.metrics))
     return {
         "prompt": run.prompt.text,
         "facts": f"{who} · {steps} · {size} pixels · {seeds}{zoo}",
         "short": f"{seeds} · {who}",
-        "warnings": [said for said in (_stopped(run), hacking) if said],
+        "warnings": [said for said in (_stopped(run), *_short(run), *absent, _hacking(run)) if said],
         "judged": list(_judged(run)),
         "pictures": pictures,
         "frames": run.about.frames if any(picture["film"] for picture in pictures) else (),
@@ -140,6 +147,7 @@ def _view(run: Run) -> dict[str, Any]:
             for seed in list(run.pictures)[:MOST]
             for name, found in run.maps(seed).items()
         ],
+        "files": sorted({part.distribution for part in run.about.parts if part.distribution.endswith(".py")}),
         "command": f"referee {run.about.command} --config {shlex.quote(str(run.folder / 'run.toml'))}",
         "settings": list(_settings(run)),
         "made_with": list(_made_with(run)),
@@ -237,9 +245,9 @@ def _made_with(run: Run) -> Iterator[tuple[str, str]]:
     about = run.about
     for part in about.parts:
         yield f"{part.kind} {part.name}", f"{part.distribution} {part.version}".strip()
-    for name, told in (("device", about.device), ("platform", about.platform), ("python", about.python)):
-        if told:
-            yield name, told
+    for name, value in (("device", about.device), ("platform", about.platform), ("python", about.python)):
+        if value:
+            yield name, value
     yield from about.libraries.items()
     for name, digest in about.weights.items():
         yield name, f"sha256 {digest[:12]}…"

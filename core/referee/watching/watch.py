@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from referee.errors import OptionError
 from referee.watching import board
+from referee.watching.absent import sat_out, told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from referee.result import Result
 
 LOG = logging.getLogger("referee")
+KINDS = ("webp", "gif", "mp4")
+"""Of animations."""
 MAX_TIMEOUT = 31 * 24 * 3600.0
 """Seconds."""
 
@@ -51,7 +54,7 @@ class Watch:
             raise OptionError(f"--checkpoint-every {self.checkpoint_every}: say after how many steps; 0 for none.")
         if self.timeout is not None and not 0 < self.timeout < MAX_TIMEOUT:
             raise OptionError(f"--timeout {self.timeout:g}: say how many seconds, more than 0 and at most a month.")
-        if self.animation not in ("webp", "gif", "mp4", "none"):
+        if self.animation not in (*KINDS, "none"):
             raise OptionError(f"--animation {self.animation}: write webp, gif, mp4 or none.")
         if self.animation == "mp4" and find_spec("av") is None:
             raise OptionError("--animation mp4: PyAV is not installed. Try: pip install 'vlm-referee[mp4]'")
@@ -76,7 +79,7 @@ class Watch:
         elif self.quiet:
             print(*(paths if picked is None else [paths[picked]]), sep="\n")
         else:
-            for line in said(result):
+            for line in (*told(_absent(result)), *said(result)):
                 console.print(line, soft_wrap=True)
             for path in [*paths, *([report] if report else [])]:
                 style = "bold" if path in paths else "dim"
@@ -98,6 +101,10 @@ def said(result: Result) -> Iterator[str]:
         yield f"{judged.judge} (judge), seed {seed}: {told} after {judged.taken[i]} steps{picked}{hacked}"
 
 
+def _absent(result: Result) -> dict[str, tuple[int, int]]:
+    return sat_out((row["norms"], row["sat_out"]) for row in result.history)
+
+
 def summary(folder: Path, paths: list[Path], result: Result, report: Path | None) -> dict[str, Any]:
     """What --json prints: paths as they can be opened from here, and each referee's last loss per picture."""
     last: dict[str, list[float | None]] = {}
@@ -113,6 +120,7 @@ def summary(folder: Path, paths: list[Path], result: Result, report: Path | None
         "folder": str(folder),
         "complete": result.complete,
         "steps": result.steps,
+        "sat_out": {name: list(counts) for name, counts in _absent(result).items()},
         "pictures": [
             {"seed": seed, "path": str(path), "losses": {name: values[i] for name, values in last.items()}}
             for i, (seed, path) in enumerate(zip(result.seeds, paths, strict=True))

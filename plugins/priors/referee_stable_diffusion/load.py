@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from referee.errors import WeightsError
 from referee.hooks import Place
-from referee.weights import FAULTS
+from referee.weights import FAULTS, check_loaded
 
 from .distillation import PREDICTIONS
 from .files import ENCODERS, STEMS, check, open_tokenizer, pipeline, read_config, tokenizer, vae_folder, variant
@@ -123,13 +123,7 @@ def _model(kind: Any, folder: Path, stem: str, dtype: torch.dtype, place: Place)
         model, info = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
     except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"The {kind.__name__} in {folder} cannot be loaded: {error}") from error
-    if missing := sorted(info["missing_keys"]):
-        raise WeightsError(f"{folder} lacks {len(missing)} weights of its {kind.__name__}, first {missing[0]}.")
-    if wrong := sorted(str(entry[0]) for entry in info.get("mismatched_keys", ())):
-        raise WeightsError(
-            f"{folder}: its config.json is not of these weights: {len(wrong)} are of another shape than it says, first "
-            f"{wrong[0]}. Fetch both from one place."
-        )
+    check_loaded(folder, kind.__name__, info)
     return model.to(place.device).requires_grad_(False).eval()
 
 
@@ -161,16 +155,18 @@ def _check_fit(prior: StableDiffusionPrior, options: Options) -> None:
 
 
 def _check_latents(prior: StableDiffusionPrior, options: Options) -> None:
-    """Latents of another scale decode to pictures of another world. A tiny VAE has no scale of its own, and cannot be
-    told from its like."""
+    """Latents of another scale decode to pictures of another world. A tiny VAE in place of a whole one has no scale of
+    its own, and cannot be told from its like."""
     vae, own = prior.vae.config, Path(options.model) / "vae" / "config.json"
     if getattr(vae, "latents_mean", None) is not None:
         raise WeightsError(f"The VAE in {vae_folder(options)} has a mean for each latent channel: not known here.")
-    if not options.vae or not own.is_file() or not isinstance(prior.vae, AutoencoderKL):
+    if not options.vae or not own.is_file():
         return
     config = read_config(own)
-    scale = config.get("scaling_factor", SCALE)
-    if config.get("_class_name") == "AutoencoderKL" and scale != vae.scaling_factor:
+    if config.get("_class_name") != type(prior.vae).__name__:
+        return
+    scale = config.get("scaling_factor", SCALE if isinstance(prior.vae, AutoencoderKL) else 1.0)
+    if scale != vae.scaling_factor:
         raise WeightsError(
             f"The VAE in {options.vae} scales its latents by {vae.scaling_factor}, the one that {options.model} was "
             f"trained with by {scale}: they are of different latent spaces. Take one for the same model."

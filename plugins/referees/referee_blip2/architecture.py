@@ -19,7 +19,7 @@ from transformers import Blip2Config, Blip2ForImageTextRetrieval
 from transformers.utils import logging
 
 from referee.errors import WeightsError
-from referee.weights import FAULTS
+from referee.weights import FAULTS, check_loaded
 from referee_blip2.head import CaptionHead
 
 Attention = Literal["sdpa", "eager"]
@@ -78,11 +78,7 @@ def load_network(folder: Path, attention: Attention = "sdpa") -> Any:
             )  # fmt: skip
     except (*FAULTS, StrictDataclassError) as error:
         raise WeightsError(f"The BLIP-2 in {folder} cannot be loaded: {error}") from error
-    # transformers fills what it does not find with random numbers and goes on.
-    for wrong in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if names := sorted(str(name) for name in found[wrong]):
-            kind = wrong.replace("_", " ")
-            raise WeightsError(f"{folder} has {len(names)} {kind}, first {names[0]}: not a whole BLIP-2 stage 1.")
+    check_loaded(folder, "BLIP-2 of the first stage", found, more=True)
     return network
 
 

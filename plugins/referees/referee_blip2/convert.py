@@ -5,8 +5,10 @@ Nothing in a file is trusted but its tensors; every name must be known, and ever
 
 from __future__ import annotations
 
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -31,6 +33,7 @@ from referee_blip2.vocabulary import read_vocabulary, tokenizer_of
 State = dict[str, Tensor]
 FAULTS = (*weights.FAULTS, UnpicklingError, SafetensorError)
 """What torch and safetensors raise for files that are not theirs, or not whole."""
+MEND = "What is read is LAVIS' stage-1 file, blip2_pretrained.pth, as it is published."
 WORDS, POSITIONS = "embeddings.word_embeddings.weight", "vision_model.embeddings.position_embedding"
 
 
@@ -48,33 +51,48 @@ def _whole(options: Conversion) -> Blip2:
     """All from LAVIS: the stage-1 file, and the vision tower from it or from EVA's file."""
     pieces = read_vocabulary(options.vocab)
     state = _tower(read_tensors(options.lavis), options)
-    network, head = from_lavis(state)
+    with _of(options.lavis, MEND):
+        network, head = from_lavis(state)
     del state
     heads = {"vision_heads": options.vision_heads, "qformer_heads": options.qformer_heads}
-    config = config_of(network, **heads, padding=pieces.index("[PAD]"))
+    with _of(options.lavis):
+        config = config_of(network, **heads, padding=pieces.index("[PAD]"))
     _resize(network, config.vision_config, options.image_size)
     rows, positions = config.qformer_config.vocab_size, config.qformer_config.max_position_embeddings
     tokenizer = tokenizer_of(pieces, rows, positions)
     modules = empty(config)
-    for module, tensors in zip(modules, (network, head), strict=True):
-        _fill(module, tensors, options.lavis)
+    with _of(options.lavis, MEND):
+        for module, tensors in zip(modules, (network, head), strict=True):
+            _fill(module, tensors)
     return Blip2(*modules, tokenizer)
 
 
 def _with_base(options: Conversion, base: Path) -> Blip2:
     """transformers' own conversion, which lacks nothing but the caption head."""
-    state, tensors = from_lavis(read_tensors(options.lavis))
+    content = read_tensors(options.lavis)
+    with _of(options.lavis, MEND):
+        state, tensors = from_lavis(content)
     network = load_network(base)
     if not torch.equal(network.embeddings.word_embeddings.weight, state[WORDS].float()):
         raise WeightsError(f"{options.lavis} is not what {base} was made of: their word embeddings differ.")
     sizes = network.config.qformer_config
     head = CaptionHead(sizes.hidden_size, sizes.vocab_size)
-    _fill(head, tensors, options.lavis)
+    with _of(options.lavis, MEND):
+        _fill(head, tensors)
     if options.vocab:
         tokenizer = tokenizer_of(read_vocabulary(options.vocab), sizes.vocab_size, sizes.max_position_embeddings)
     else:
         tokenizer = load_tokenizer(base)
     return Blip2(network, head, tokenizer, *load_normalisation(base))
+
+
+@contextmanager
+def _of(path: Path, mend: str = "") -> Iterator[None]:
+    """What is wrong with a file's tensors is said with its name."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error} {mend}".rstrip()) from error
 
 
 def read_tensors(path: Path) -> State:
@@ -88,7 +106,9 @@ def read_tensors(path: Path) -> State:
             content: Any = load_file(path)
         else:
             # A zip is mapped, not read; what is cut short is no zip any more, and torch says so.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # torch asks to be told of pickles that it refuses
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FAULTS as error:
         raise WeightsError(
             f"{path} cannot be read as tensors alone ({type(error).__name__}): it is cut short, is no checkpoint, or "
@@ -128,7 +148,7 @@ def _resize(state: State, vision: Any, image_size: int | None) -> None:
     vision.image_size = image_size
 
 
-def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def _fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put tensors into a module as float32, all and no others."""
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     given = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -136,5 +156,5 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         if wanted.get(name) != given.get(name):
             found = given.get(name, "missing")
             fits = wanted.get(name, "nothing of that name")
-            raise WeightsError(f"{path}: {name} (in transformers' names) is {found} where {fits} is expected.")
+            raise WeightsError(f"{name} (in transformers' names) is {found} where {fits} is expected.")
     module.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)

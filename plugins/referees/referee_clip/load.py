@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import open_clip
@@ -26,6 +27,7 @@ from referee_clip.options import FOLDER, HUB, TOKENIZER, Options, source
 
 FAULTS = (*weights.FAULTS, ImportError, UnpicklingError, SafetensorError)
 """What open_clip and the libraries below it raise for a file that is not there or not right."""
+_MEND = "If it is the weights: they are not whole, or not of this open_clip_config.json. Get both from one place."
 
 
 def load(options: Options) -> tuple[Any, Any]:
@@ -100,6 +102,12 @@ def _check_name(options: Options) -> None:
     if options.pretrained not in tags:
         known = nearest(options.pretrained, tags)
         raise OptionError(f"open_clip has no weights '{options.pretrained}' for {options.model}. {known}")
+    trained = open_clip.get_pretrained_cfg(options.model, options.pretrained).get("quick_gelu", False)
+    if trained and not (open_clip.get_model_config(options.model) or {}).get("quick_gelu", False):
+        raise OptionError(  # open_clip only warns
+            f"The weights '{options.pretrained}' were trained with QuickGELU, which {options.model} does not have: all "
+            f"numbers would be a little wrong. Say model={options.model}-quickgelu."
+        )
 
 
 def _explain(name: str, options: Options, error: Exception) -> str:
@@ -109,7 +117,8 @@ def _explain(name: str, options: Options, error: Exception) -> str:
         why = "it holds code or is cut short, and code in a checkpoint is never run"  # torch advises to run it
     repositories = _repositories(options)
     if not repositories:
-        return f"open_clip cannot load {name}: {why}"
+        why = shorten(why, 300, placeholder=" ...").rstrip(".")  # torch lists all names, a line for each kind
+        return f"open_clip cannot load {name}: {why}. {_MEND}"
     fetch = " && ".join(f"hf download {repository}" for repository in repositories)
     what, first = f"{name} {options.pretrained}".rstrip(), why.partition("\n")[0].rstrip(".")
     return f"open_clip cannot load {what}: {first}. Once, where there is a network: {fetch}"

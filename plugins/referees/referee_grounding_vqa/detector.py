@@ -19,14 +19,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     Owlv2ForObjectDetection,
     OwlViTForObjectDetection,
 )
 
 from referee.errors import WeightsError
 from referee.weights import FAULTS
-from referee_grounding_vqa.preprocess import Normalisation, load_network, load_normalisation, quiet, save_normalisation
+from referee_grounding_vqa.preprocess import (
+    Normalisation,
+    load_network,
+    load_normalisation,
+    load_tokenizer,
+    quiet,
+    save_normalisation,
+)
 
 Pixels = Float[Tensor, "b 3 S S"]
 Queries = Float[Tensor, "k d"]
@@ -80,7 +86,7 @@ class Detector(nn.Module):
             if config.model_type not in CLASSES:
                 raise ValueError(f"it is of type '{config.model_type}', not one of {', '.join(CLASSES)}")
             network = load_network(CLASSES[config.model_type], folder, config, weights)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = load_tokenizer(folder, weights)
         except (*FAULTS, StrictDataclassError) as error:
             raise WeightsError(f"The detector in {folder} cannot be loaded: {error}") from error
         return cls(network, tokenizer, load_normalisation(folder)).eval()

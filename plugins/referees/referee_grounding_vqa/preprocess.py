@@ -10,12 +10,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
+from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from referee.errors import WeightsError
+from referee.weights import check_loaded
 
 FILE = "preprocessor_config.json"
 Triple = tuple[float, float, float]
@@ -67,6 +70,28 @@ def save_normalisation(folder: Path, given: Normalisation, size: int, processor:
     (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+class NoTokenizer:
+    """Stands for a tokenizer that is not on the disk, where only sizes are asked for: a token per word, and two."""
+
+    def __call__(self, text: str, **_: Any) -> Any:
+        """Ids of no meaning, (1, T)."""
+        return SimpleNamespace(input_ids=torch.ones(1, len(text.split()) + 2, dtype=torch.long))
+
+    def __len__(self) -> int:
+        return 0
+
+    def get_vocab(self) -> dict[str, int]:
+        """The two words that a yes-no question needs."""
+        return {"yes": 1, "no": 2}
+
+
+def load_tokenizer(folder: Path, weights: bool = True) -> Any:
+    """The folder's; without weights, where it has none, one that only counts."""
+    if not weights and not (folder / "tokenizer_config.json").is_file():
+        return NoTokenizer()
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
 def load_network(kind: Any, folder: Path, config: Any, weights: bool = True) -> Any:
     """``kind.from_pretrained``, but safetensors alone, float32, and every tensor there; or with random weights.
 
@@ -80,11 +105,7 @@ def load_network(kind: Any, folder: Path, config: Any, weights: bool = True) -> 
             folder, config=config, dtype=torch.float32, use_safetensors=True,
             local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
-    # transformers fills what it does not find with random numbers and goes on. Old files hold counts of positions.
-    for wrong in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if names := sorted(name for name in map(str, found[wrong]) if not name.endswith("position_ids")):
-            what = wrong.replace("_", " ")
-            raise WeightsError(f"{folder} has {len(names)} {what}, first {names[0]}: not a whole {kind.__name__}.")
+    check_loaded(folder, kind.__name__, found, more=True)
     return network
 
 

@@ -25,11 +25,18 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BlipConfig, BlipForQuestionAnswering
+from transformers import BlipConfig, BlipForQuestionAnswering
 
 from referee.errors import WeightsError
 from referee.weights import FAULTS
-from referee_grounding_vqa.preprocess import Normalisation, load_network, load_normalisation, quiet, save_normalisation
+from referee_grounding_vqa.preprocess import (
+    Normalisation,
+    load_network,
+    load_normalisation,
+    load_tokenizer,
+    quiet,
+    save_normalisation,
+)
 
 Pixels = Float[Tensor, "b 3 S S"]
 ImageEmbeds = Float[Tensor, "b P v"]
@@ -47,7 +54,7 @@ def question(phrase: str) -> str:
     >>> question("A red circle (small)")
     'a red circle small?'
     """
-    words = re.sub(r'[.!"()*#:;~]', " ", phrase.lower()).split()
+    words = re.sub(r'[.!"()*#:;~]', "", phrase.lower()).split()
     return " ".join(words[:MAX_WORDS]) + "?"
 
 
@@ -97,7 +104,7 @@ class Vqa(nn.Module):
             config = BlipConfig.from_pretrained(folder, local_files_only=True)
             config.vision_config.layer_norm_eps = EPS
             network = load_network(BlipForQuestionAnswering, folder, config, weights)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = load_tokenizer(folder, weights)
         except (*FAULTS, StrictDataclassError) as error:
             raise WeightsError(f"The BLIP-VQA in {folder} cannot be loaded: {error}") from error
         return cls(network, tokenizer, load_normalisation(folder)).eval()

@@ -11,6 +11,8 @@ from referee.errors import OptionError, nearest
 REFEREES = {
     "blip2": ("referee_blip2", "configs/vit-g.json", "config.json"),
     "clip": ("referee_hub", "referees/clip.json", "open_clip_config.json"),
+    "blip-vqa": ("referee_hub", "referees/blip-vqa.json", "config.json"),
+    "owlv2": ("referee_hub", "referees/owlv2.json", "config.json"),
 }
 """Checkpoints that are a referee's: the package and file of its configuration, and the name that the referee wants."""
 

@@ -4,7 +4,8 @@ summary = "half a line"
 preset = "the name of its settings"
 
 [checkpoints.NAME]
-for = "PART"                    # the part whose `model` option points here; left out: only as zoo:NAME
+for = "PART"                    # the part whose option points here; left out: only as zoo:NAME
+option = "OPTION"               # which of its options, if not "model"
 repository = "owner/name"       # on the hub, with
 revision = "40 hex digits"      # so that nobody can change what is behind it; or instead of both
 folder = "NAME"                 # a place among the person's own data, for what is made on this machine
@@ -88,15 +89,15 @@ def _checkpoints(zoo: str, entries: dict[str, dict[str, Any]], outline: Outline 
 
 
 def _checkpoint(zoo: str, name: str, entry: dict[str, Any], outline: Outline | None) -> Checkpoint:
-    part = entry.get("for", "")
+    part, option = entry.get("for", ""), entry.get("option", "model")
     folder = snapshot(entry["repository"], entry["revision"]) if "repository" in entry else user_folder(entry["folder"])
     some = f" {name}" if entry.get("optional") else ""
-    mend = f"Get it: referee zoo get {zoo}{some}" + (f", or say {part}:model=FOLDER." if part else "")
+    mend = f"Get it: referee zoo get {zoo}{some}" + (f", or say {part}:{option}=FOLDER." if part else "")
     return Checkpoint(
         name=name,
         folder=folder,
         files=tuple(ZooFile(n, f.get("bytes"), f.get("sha256", "")) for n, f in entry["files"].items()),
-        options={part: {"model": str(folder)}} if part else {},
+        options={part: {option: str(folder)}} if part else {},
         source=f"{entry['repository']}@{entry['revision']}" if "repository" in entry else "",
         licence=entry.get("licence", ""),
         note=entry.get("note", ""),

@@ -1,24 +1,27 @@
 """The pocket zoo: a little world and every model that plays in it, small enough to ship.
 
 Vocabulary and grammar are in `words`, the renderer in `world`, the held-out judge in `judge` and, for `--judge
-pocket-judge`, in `referee`; ``python -m
-referee_pocket.train`` rebuilds the weights. Importing this package imports no torch.
+pocket-judge`, in `referee`; `bench` asks how often pictures are right, by the methods of ``methods.toml``, and `paper`
+which of the paper's claims hold here. ``python -m referee_pocket.train`` rebuilds the weights. Importing this package
+imports no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from referee.bench.contract import SELECTS
 from referee.errors import WeightsError
 from referee.hooks import Checkpoint, Place, Register, Spec, ZooFile, ZooSpec, hookimpl
 from referee.weights import check_folder
 from referee_pocket.words import check_prompt, parse
 
 if TYPE_CHECKING:
+    from referee.bench.contract import Bench
     from referee.contract import Referee
 
 HERE = Path(__file__).parent
@@ -103,6 +106,57 @@ def _make(options: Options, place: Place) -> Referee:
 
     detector = Judge(options.model.expanduser()).detector if place.weights else Detector()
     return DetectorReferee(detector, place.device)
+
+
+def _split(value: Any) -> Any:
+    """``attributes+spatial``, as a list."""
+    return tuple(value.split("+")) if isinstance(value, str) else value
+
+
+class BenchOptions(BaseModel):
+    """Of the bench."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    suites: Annotated[tuple[Literal["attributes", "spatial", "complex"], ...], BeforeValidator(_split)] = Field(
+        ("attributes", "spatial", "complex"),
+        min_length=1,
+        description="which prompts, joined by +: of two things, of two that lie to each other as said, of three things",
+        json_schema_extra=SELECTS,
+    )
+    n: int = Field(60, ge=1, le=1000, description="prompts of each suite", json_schema_extra=SELECTS)
+    split: Literal["test", "tune"] = Field("test", description="test, or tune: prompts that settings may be chosen by")
+    views: int = Field(16, ge=1, description="augmented views on which the referees' losses are told")
+    weights: Path = Field(WEIGHTS, description="folder of the judge and of the referees that score")
+
+
+def _check_bench(options: BenchOptions) -> None:
+    folder = options.weights.expanduser()
+    _check(Options(model=folder / "judge"))
+    for role in ("blip2", "clip", "vqa", "detector"):
+        check_folder(folder / role, ["config.json" if role != "clip" else "open_clip_config.json"], mend=MEND)
+
+
+def _make_bench(options: BenchOptions, place: Place) -> Bench:
+    from .bench import PocketBench  # torch: only now
+
+    return PocketBench(options, place.device)
+
+
+def _make_paper(options: Any, place: Place) -> Bench:
+    from .paper.bench import PaperBench  # torch: only now
+
+    return PaperBench(options, place.device)
+
+
+@hookimpl
+def referee_benches(register: Register) -> None:
+    summary = "how often pictures of held-out prompts are right, by the pocket's judge and by each referee"
+    register(Spec("pocket", summary, _make_bench, BenchOptions, _check_bench))
+    from .paper import options as paper  # which reads this module: only now is it whole
+
+    summary = "the paper's tables and figures, redrawn in this world: which of its claims hold here"
+    register(Spec("paper", summary, _make_paper, paper.Options, paper.check))
 
 
 @hookimpl

@@ -75,6 +75,7 @@ class Verdict:
         found: what was seen.
         binding: every wanted thing is there with all its attributes (others may be there too).
         attributes: share of the wanted attributes that are right, in the best assignment.
+        colours, shapes, textures: the same, of each kind alone.
         exact: as many things as wanted.
         swapped: two kinds of attribute are all there, but paired otherwise: mis-bound, not missing.
         relation: the first lies to the second as asked; None if nothing was asked.
@@ -86,6 +87,9 @@ class Verdict:
     exact: bool
     swapped: bool
     relation: bool | None
+    colours: float
+    shapes: float
+    textures: float
 
 
 class Judge:
@@ -140,33 +144,34 @@ def detections(logits: Float[Tensor, "n 22 16 16"], threshold: float = THRESHOLD
 def verdict(found: tuple[Found, ...], wanted: Wanted) -> Verdict:
     """Assign what was found to what was wanted so that most attributes agree, and read off the verdict."""
 
-    def agreement(seen: Found | None, thing: Thing) -> int:
+    def agreement(seen: Found | None, thing: Thing) -> tuple[bool, bool, bool]:
+        """Of colour, shape and texture."""
         if seen is None:
-            return 0
-        pairs = (
-            (seen.thing.colour, thing.colour),
-            (seen.thing.shape, thing.shape),
-            (seen.thing.texture, thing.texture),
-        )
-        return sum(a == b for a, b in pairs)
+            return False, False, False
+        there = seen.thing
+        return there.colour == thing.colour, there.shape == thing.shape, there.texture == thing.texture
 
     slots: list[Found | None] = [*found[:6], *([None] * len(wanted.things))]
     best = max(
         permutations(slots, len(wanted.things)),
-        key=lambda chosen: sum(agreement(s, t) for s, t in zip(chosen, wanted.things, strict=True)),
+        key=lambda chosen: sum(sum(agreement(s, t)) for s, t in zip(chosen, wanted.things, strict=True)),
     )
     right = [agreement(s, t) for s, t in zip(best, wanted.things, strict=True)]
+    colours, shapes, textures = (sum(of) / len(right) for of in zip(*right, strict=True))
     relation = None
     if wanted.relation is not None:
         first, second = best[:2]
         relation = first is not None and second is not None and _lies(first, second) == wanted.relation
     return Verdict(
         found,
-        binding=all(n == 3 for n in right),
-        attributes=sum(right) / (3 * len(right)),
+        binding=all(all(of) for of in right),
+        attributes=sum(map(sum, right)) / (3 * len(right)),
         exact=len(found) == len(wanted.things),
         swapped=_swapped([f.thing for f in found], list(wanted.things)),
         relation=relation,
+        colours=colours,
+        shapes=shapes,
+        textures=textures,
     )
 
 

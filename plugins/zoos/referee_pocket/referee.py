@@ -60,7 +60,7 @@ def doubt(logits: Float[Tensor, "n 22 16 16"], wanted: Wanted) -> Losses:
         share = there.flatten(1).softmax(1).view_as(there)
         places.append([(share.sum(across) * cells).sum(1) for across in (1, 2)])
     if wanted.relation is not None:
-        x, y = (first - second for first, second in zip(*places, strict=True))
+        x, y = (first - second for first, second in zip(*places[:2], strict=True))
         along, across = (x, y) if wanted.relation < 2 else (y, x)
         away = along if wanted.relation % 2 else -along
         terms.append(-functional.logsigmoid(away - across.abs()))

@@ -1,6 +1,6 @@
 """The pocket world in words: its vocabulary, its grammar of captions, and which combinations training never saw.
 
-    caption = noun | noun ("," noun)* "and" noun | noun relation noun
+    caption = noun | noun ("," noun)* "and" noun | noun relation noun ["and" noun]
     noun    = ("a" | "an") colour [texture] shape
     relation = "to the left of" | "to the right of" | "above" | "below"
 
@@ -31,7 +31,7 @@ MAX_WORDS = 22
 Kind = tuple[int, int]
 """(colour, shape), as indices."""
 Split = Literal["tune", "test"]
-Suite = Literal["attributes", "relations"]
+Suite = Literal["attributes", "relations", "complex"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Wanted:
     def __str__(self) -> str:
         nouns = [str(thing) for thing in self.things]
         if self.relation is not None:
-            return f"{nouns[0]} {RELATIONS[self.relation]} {nouns[1]}"
+            nouns = [f"{nouns[0]} {RELATIONS[self.relation]} {nouns[1]}", *nouns[2:]]
         if len(nouns) == 1:
             return nouns[0]
         return f"{', '.join(nouns[:-1])} and {nouns[-1]}"
@@ -107,14 +107,18 @@ def parse(text: str) -> Wanted:
 
     >>> str(parse("A red circle and an orange striped star."))
     'a red circle and an orange striped star'
+    >>> len(parse("a red circle above a blue star and a black ring").things)
+    3
     """
     check_prompt(text)
     joined = " ".join(word for word in split_words(text) if word != ".")
     relation = next((i for i, words in enumerate(RELATIONS) if f" {words} " in joined), None)
-    pieces = joined.split(f" {RELATIONS[relation]} ") if relation is not None else re.split(r" and | , ", joined)
-    things = tuple(_thing(piece, text) for piece in pieces)
-    if relation is not None and len(things) != 2:
-        raise PromptError(f"A relation joins two things, and '{text}' has {len(things)}.")
+    if relation is None:
+        return Wanted(tuple(_thing(piece, text) for piece in re.split(r" and | , ", joined)))
+    first, second = joined.split(f" {RELATIONS[relation]} ", 1)
+    things = tuple(_thing(piece, text) for piece in (first, *second.split(" and ")))
+    if len(things) > 3:
+        raise PromptError(f"Beside a relation there is room for one more thing, and '{text}' has {len(things)} in all.")
     return Wanted(things, relation)
 
 
@@ -149,10 +153,12 @@ def held_out(things: list[Kind]) -> bool:
 
 
 def prompts(split: Split, count: int, suite: Suite = "attributes", seed: int = 0) -> list[str]:
-    """Two-object prompts that training never saw; what tunes a setting never tests it.
+    """Prompts that training never saw; what tunes a setting never tests it.
 
-    The two things differ in colour and in shape. Every fourth prompt has a held-out single (even colours for
-    tuning, odd ones for tests), each other one is a held-out pair of its split.
+    "attributes" has two things, "relations" says how they lie to each other, "complex" has a third thing, and every
+    other one of its prompts says how the first two lie. All differ in colour and in shape. Every fourth prompt has a
+    held-out single (even colours for tuning, odd ones for tests), each other one a held-out pair of its split; the
+    third thing brings in nothing else that is held out. The first prompts of a longer list are the shorter list.
 
     >>> prompts("test", 1) == prompts("test", 1), set(prompts("test", 60)) & set(prompts("tune", 60))
     (True, set())
@@ -170,12 +176,18 @@ def prompts(split: Split, count: int, suite: Suite = "attributes", seed: int = 0
             kinds = list(draw.choice(pairs))
             if any(kind in HELD_SINGLES for kind in kinds):
                 continue
-        if kinds[0][0] == kinds[1][0] or kinds[0][1] == kinds[1][1]:
+        if suite == "complex":
+            kinds.append((draw.randrange(8), draw.randrange(8)))
+            if kinds[2] in HELD_SINGLES or any(frozenset((kind, kinds[2])) in held_pairs() for kind in kinds[:2]):
+                continue
+        if any(len({kind[i] for kind in kinds}) < len(kinds) for i in range(2)):
             continue
         draw.shuffle(kinds)
         textures = [draw.choice((0, 0, 1, 2, 3)) for _ in kinds]
         things = tuple(Thing(*kind, texture) for kind, texture in zip(kinds, textures, strict=True))
-        text = str(Wanted(things, draw.randrange(4) if suite == "relations" else None))
+        turn = (len(texts) + len(texts) // 4) % 2 == 1  # of two held-out singles that follow each other, one
+        related = suite == "relations" or (suite == "complex" and turn)
+        text = str(Wanted(things, draw.randrange(4) if related else None))
         if text not in texts:
             texts.append(text)
     return texts

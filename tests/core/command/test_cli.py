@@ -159,7 +159,7 @@ def test_a_whole_run_and_its_repetition(desk: Desk) -> None:
     assert [len(row["losses"]) for row in metrics] == [1] * 2 + [0] * 10  # the default tail of 10
     assert (desk.folder / "steps").read_text().split() == [str(k) for k in range(12)]
     with Image.open(out / "evolution.png") as sheet:
-        assert sheet.size == (70 + 10 * 130, 16 + 2 * 130)  # nine moments and the end, two pictures
+        assert sheet.size == (70 + 8 * 130, 16 + 2 * 130)  # after 0, 1, 2, 3, 5, 7, 9, 12 steps; two pictures
     with Image.open(out / "picture-3.png") as picture:
         assert picture.size == (16, 16)
         assert (picture.text["prompt"], picture.text["seed"]) == ("red", "3")
@@ -282,7 +282,7 @@ def test_json_is_the_result_and_nothing_else(desk: Desk) -> None:
     said = json.loads(answer.out)
     last = open_run(desk.folder / "out").metrics[-1].losses["toy"]
     assert said == {
-        "prompt": "red", "folder": "out", "complete": True, "steps": 12, "report": "out/report.html",
+        "prompt": "red", "folder": "out", "complete": True, "steps": 12, "sat_out": {}, "report": "out/report.html",
         "pictures": [
             {"seed": i, "path": f"out/picture-{i}.png", "losses": {"toy": last[i]}} for i in (0, 1)
         ],
@@ -496,6 +496,7 @@ def test_plugins_are_listed(desk: Desk) -> None:
     rows = {row["name"]: row for row in json.loads(desk("plugins", "--json").out)}
     assert rows["toys"]["offers"][0] == {
         "kind": "referee", "name": "toy", "summary": "likes a colour", "options": {"input_size": "of the views"},
+        "also": [],
     }  # fmt: skip
     assert rows["toys"]["offers"][2]["options"] == {}
     assert rows["clip"]["status"] == "blocked"
@@ -559,7 +560,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "json and quiet": ([*RUN, "--json", "-q"], "choose one"),
     "config picture": (["generate", "--config", "nothing.png", *TOYS], "nothing.png cannot be read"),
     "sample without prior": (["sample", "red", "--zoo", "none"], "No prior is named"),
-    "score of nothing": (["score", "x.png", "red", "--zoo", "none", "-r", "toy"], "x.png cannot be read as a picture"),
+    "score of nothing": (["score", "x.png", "red", "--zoo", "none", "-r", "toy"], "x.png is not there"),
     "score of no picture": (["score", "toys.py", "red", "--zoo", "none", "-r", "toy"], "cannot be read as a picture"),
     "score by nobody": (["score", "x.png", "red", "--zoo", "none"], "No referee is named"),
 }  # fmt: skip

@@ -106,6 +106,26 @@ def type_(bare: Type) -> Type:
     return lambda *words: bare(*words, "--plugin", "mine.py", "--no-plugins")
 
 
+# --- list ---
+
+
+def test_list_is_what_no_word_does(type_: Type) -> None:
+    assert type_("list").out == type_().out
+    assert type_("list", "--json").out == type_("--json").out
+
+
+def test_namesakes_are_told_apart(bare: Type, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text(FILE.replace("likes a colour", "likes another"))
+    files = ("--no-plugins", "--plugin", "mine.py", "--plugin", "other.py")
+    lines = [line for line in bare("list", *files).out.splitlines() if " toy " in line and "referee " in line]
+    assert "likes a colour" in lines[0]
+    assert "likes another" in lines[1]
+    assert "(so is one of other.py: say mine.py:toy)" in lines[0]
+    mine, other = json.loads(bare("--json", *files).out)[-2:]
+    assert [found["offers"][0]["summary"] for found in (mine, other)] == ["likes a colour", "likes another"]
+    assert mine["offers"][0]["also"] == ["other.py"]
+
+
 # --- show ---
 
 

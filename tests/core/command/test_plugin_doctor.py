@@ -83,6 +83,10 @@ def test_what_fails_is_broken_with_its_mend(shelf: Shelf) -> None:
     (told,) = shelf.about("plug-in torn", "broken")
     assert told == "ZeroDivisionError: division by zero. Try: pip install --upgrade torn, or leave it out: -p no:torn"
     assert shelf.about("plug-in torn", "note", block=["torn"]) == ["blocked by -p no:torn"]
+    shelf.lay("newer", "REFEREE_API = 1000")
+    (told,) = shelf.about("plug-in newer", "broken")
+    assert told.endswith("pip install --upgrade vlm-referee should mend it. Or: -p no:newer")
+    assert told.count("pip install") == 1
 
 
 def test_unmet_needs_are_broken_and_those_of_extras_and_other_systems_are_not(shelf: Shelf) -> None:

@@ -231,7 +231,7 @@ def test_bad_input_is_refused_before_a_model_loads_and_nothing_is_written(call: 
         ("--init", "nothing.png"): "--init: .*nothing.png is not there",
         ("--init", "folder"): "folder is no plain file",
         ("--init", "pipe"): "pipe is no plain file",
-        ("--init", "a\0b"): "--init: ",
+        ("--init", "a\0b"): "has control characters",
         ("--init", "x" * 5000): "File name too long",
         ("--init", "text.png"): "text.png cannot be read as a picture: it must be one of PNG, JPEG",
         ("--init", "empty.png"): "empty.png cannot be read as a picture",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -15,6 +16,7 @@ import torch
 from referee import timeout
 from referee.folder.checkpoint import NAME
 from referee.folder.run import open_run
+from referee.watching.report import page
 
 if TYPE_CHECKING:
     from conftest import Desk
@@ -32,7 +34,7 @@ def test_a_full_disk(desk: Desk, unbroken: dict[str, bytes], every: str, kept: i
     assert answer.code == 1
     assert "No space left on device" in answer.err
     said = f"{kept} steps are kept" if kept else "No step is kept"
-    assert answer.err.endswith(f"referee: {said}. To go on: referee resume out\n")
+    assert answer.err.endswith(f"referee: {said}. To go on: referee resume out --plugin toys.py\n")
     assert "Traceback" not in answer.err
     assert not list(desk.out.glob(".*.tmp"))
     desk.monkeypatch.undo()
@@ -57,12 +59,14 @@ def test_a_disk_on_which_no_checkpoint_fits(desk: Desk, unbroken: dict[str, byte
 
 
 HERE = "referee: This happened in the plug-in file toys.py, given by --plugin."
+GO_ON = "To go on: referee resume out --plugin toys.py"
 FAULTS = {
     "an error": ("raise KeyError('tokens')", ["'toy' failed at step 5: KeyError: 'tokens'", HERE]),
     "sys.exit": ("sys.exit(0)", ["'toy' failed at step 5: SystemExit: 0", HERE]),
     "another kind of exit": ("import click; raise click.exceptions.Exit(0)", ["'toy' failed at step 5: Exit: 0", HERE]),
     "it hangs": (
-        "import time; time.sleep(600)", ["'toy' failed at step 5: TimeoutError: no answer within 5 seconds", HERE],
+        "import time\ntime.sleep(600)",
+        ["'toy' failed at step 5: TimeoutError: no answer within 5 seconds (<string>, line 2)", HERE],
     ),
     "a wrong shape": ("answer = views.mean()[None]", ["'toy' gave a loss of shape (1,) for 4 views; expected (4,)"]),
     "no gradient": ("answer = views.detach().sum((1, 2, 3))", ["'toy' gave a loss of shape (4,) without gradient"]),
@@ -81,7 +85,7 @@ def test_a_referee_that_fails_is_named_and_nothing_is_lost(desk: Desk, unbroken:
     *lines, last = answer.err.splitlines()
     assert len(lines) == len(said)
     assert all(words in line for words, line in zip(said, lines, strict=True)), lines
-    assert last == "referee: 5 steps are kept. To go on: referee resume out"
+    assert last == "referee: 5 steps are kept. To go on: referee resume out --plugin toys.py"
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
 
@@ -122,7 +126,7 @@ def test_whoever_hangs_ends_the_run_in_time(
     assert answer.code == 1
     assert said in answer.err.splitlines()[0 if said.startswith("referee") else -3]
     assert answer.err.splitlines()[-2] == HERE
-    assert answer.err.splitlines()[-1] == f"referee: {steps} steps are kept. To go on: referee resume out"
+    assert answer.err.splitlines()[-1] == f"referee: {steps} steps are kept. {GO_ON}"
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
 
@@ -183,6 +187,10 @@ def test_how_many_views_fit_is_remembered(desk: Desk) -> None:
     answer = desk(*desk.RUN, *desk.FEW)
     assert answer.code == 0
     assert "Out of memory: 'toy' scores 2 views at once from now on" in answer.err
+    run = open_run(desk.out)
+    assert run.settings.rules.micro_batch == 2, "its repetition fits from the start"
+    assert run.about.at_once == {"toy": 2}
+    assert "Memory ran out: &#39;toy&#39; scored 2 views at once." in page([run])
     whole = desk.files()
     desk.out.rename(desk.folder / "whole")
     desk.at(2, few)
@@ -196,13 +204,38 @@ def test_memory_that_runs_out_elsewhere_ends_a_run_that_can_go_on(desk: Desk, un
     desk.at(5, SHORT)
     answer = desk(*desk.RUN, *desk.FEW)
     assert (answer.code, answer.err.splitlines()) == (1, [
-        "referee: Out of memory: CUDA out of memory. Tried to allocate 2 GiB. "
+        "referee: Out of memory: CUDA out of memory. Tried to allocate 2 GiB. "  # one full stop, said or not
         "`referee plan --fit 12GB` says what needs less.",
         "referee: This happened in the plug-in file toys.py, given by --plugin.",
-        "referee: 5 steps are kept. To go on: referee resume out",
+        "referee: 5 steps are kept. To go on: referee resume out --plugin toys.py",
     ])  # fmt: skip
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
+
+
+def test_an_exception_that_is_no_ordinary_one_ends_a_run_that_can_go_on(desk: Desk, unbroken: dict[str, bytes]) -> None:
+    desk.at(5, "class Odd(BaseException): pass\nraise Odd('x')")
+    answer = desk(*desk.RUN, *desk.FEW)
+    assert answer.code == 1
+    assert "Odd: x" in answer.err
+    assert answer.err.splitlines()[-2:] == [
+        "referee: This happened in the plug-in file toys.py, given by --plugin.",
+        "referee: 5 steps are kept. To go on: referee resume out --plugin toys.py",
+    ]
+    assert desk("resume", "out", *desk.FEW).code == 0
+    assert desk.files() == unbroken
+
+
+@pytest.mark.parametrize(
+    ("answer", "shape"),
+    [("z[:, :1].repeat_interleave(2, 2).repeat_interleave(2, 3)", "(2, 1, 8, 8)"), ("z", "(2, 3, 4, 4)")],
+)
+def test_a_prior_that_decodes_to_no_picture_is_named(desk: Desk, answer: str, shape: str) -> None:
+    desk.at("decode", f"answer = {answer}")
+    said = desk(*desk.RUN, *desk.FEW)
+    assert said.code == 2
+    assert said.err == f"referee: The prior drew {shape}; expected (2, 3, 8, 8): RGB at the size of the run.\n"
+    assert not desk.out.exists()
 
 
 NAN = "float('nan')"
@@ -264,3 +297,24 @@ def test_weights_that_are_cut_on_the_way_end_the_process_and_the_checkpoint_is_k
     (desk.folder / "w.safetensors").write_bytes(whole)
     assert desk("resume", "out", *desk.FEW).code == 0
     assert desk.files() == unbroken
+
+
+@pytest.mark.parametrize("where", ["loss", "read"])
+def test_who_fails_before_a_step_was_played_is_named_with_the_way_out(desk: Desk, where: str) -> None:
+    desk.at(where, "1 / 0")
+    answer = desk(*desk.RUN, *desk.FEW)
+    assert answer.code in (1, 2)
+    assert "This happened in the plug-in file toys.py, given by --plugin." in answer.err
+    assert not desk.out.exists()
+
+
+def test_a_referee_that_never_has_a_say_is_told_of(desk: Desk) -> None:
+    desk.rewrite("return plain(views) if answer is None else answer", "return plain(views) * float('nan')")
+    answer = desk(*desk.RUN, "--json")
+    assert answer.code == 0
+    said = json.loads(answer.out)["sat_out"]
+    assert said.keys() == {"toy", "b"}
+    assert all(count == played > 0 for count, played in said.values())
+    page = (desk.out / "report.html").read_text()
+    assert "sat out" in page
+    assert "Nothing on the picture is its doing." in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -155,3 +156,27 @@ def test_a_limit_is_checked(desk: Desk, seconds: str) -> None:
     assert (answer.code, answer.out) == (2, "")
     assert "say how many seconds, more than 0 and at most a month" in answer.err
     assert not desk.out.exists()
+
+
+def test_what_a_stopped_run_showed_is_shown_anew(desk: Desk) -> None:
+    desk.at(7, "raise KeyboardInterrupt")
+    assert desk(*desk.RUN, "--animation", "gif", "-q").code == 130
+    page, film = desk.out / "report.html", desk.out / "evolution.gif"
+    before = film.read_bytes()
+    assert "Stopped after" in page.read_text()
+    assert desk("resume", "out", "--no-report", "-q").code == 0
+    assert "Stopped after" not in page.read_text()
+    assert film.read_bytes() != before
+
+
+def test_the_command_that_is_printed_goes_on(desk: Desk) -> None:
+    desk.at(7, "raise KeyboardInterrupt")
+    said = desk(*desk.RUN, "--no-report").out
+    (line,) = (line for line in said.splitlines() if line.startswith("To go on: "))
+    words = shlex.split(line.removeprefix("To go on: "))
+    assert words == ["referee", "resume", "out", "--plugin", "toys.py"]
+    desk.TOYS = ["--no-plugins"]  # type: ignore[misc]
+    assert desk(*words[1:]).code == 0
+    page = desk.out / "report.html"
+    desk("report", "out")
+    assert "a plug-in in a file, toys.py" in page.read_text()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,7 +118,7 @@ def test_a_signal_leaves_the_best_picture_and_a_checkpoint(
     signal.signal(signal.SIGINT, handler)
     assert answer.code == code, answer.err
     assert "Stopped after 9 steps; this is the best picture so far." in answer.out
-    assert "To go on: referee resume out" in answer.out
+    assert "To go on: referee resume out --plugin toys.py" in answer.out
     assert [signal.getsignal(getattr(signal, s)) for s in ("SIGTERM", "SIGHUP")] == before
     signal.signal(signal.SIGHUP, hang_up)
     run = open_run(desk.out)
@@ -185,6 +187,54 @@ def test_as_a_process_that_is_terminated(desk: Desk) -> None:
     assert (answer.code, answer.err) == (
         2, "referee: Another process is at work on out. Wait for its end, or stop it.\n",
     )  # fmt: skip
-    assert (process.returncode, err) == (143, "")
-    assert "To go on: referee resume out" in out
+    hacked = "Reward hacking, seed"  # if it came so far
+    assert (process.returncode, [line for line in err.splitlines() if hacked not in line]) == (143, [])
+    assert "To go on: referee resume out --plugin toys.py" in out
     assert desk.kept() > 3
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_plan_that_is_stopped_leaves_nothing(desk: Desk, name: str, code: int) -> None:
+    """Its folder for configurations, in the system's place for such."""
+    place = desk.folder / "temporary"
+    place.mkdir()
+
+    def alone() -> None:
+        tempfile.tempdir = str(place)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    desk.at("read", f"(HERE / 'seen').write_text(str(list((HERE / 'temporary').iterdir())))\n"
+            f"os.kill(os.getpid(), signal.{name})\nimport time; time.sleep(5)")  # fmt: skip
+    words = ["plan", "red", "--zoo", "none", "--prior", "toy", "-r", "toy", "--size", "8x8", "--device", "cpu"]
+    assert desk.child(*words, before=alone) == code
+    assert "referee-plan-" in (desk.folder / "seen").read_text()
+    assert list(place.iterdir()) == []
+
+
+CONVERTER = """
+import os, signal, time
+from referee.hooks import ConverterSpec, NoOptions, hookimpl
+
+
+def convert(options, folder):
+    (folder / "half.safetensors").write_bytes(bytes(1000))
+    print(*sorted(path.name for path in folder.parent.iterdir()))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+
+
+@hookimpl
+def referee_converters(register):
+    register(ConverterSpec("numbers", "to a folder", convert, NoOptions))
+"""
+
+
+def test_a_conversion_that_is_stopped_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "c.py").write_text(CONVERTER)
+    (tmp_path / "place").mkdir()
+    words = ["convert", "--no-plugins", "--plugin", str(tmp_path / "c.py"), "numbers", "--out", "place/made"]
+    done = subprocess.run([sys.executable, "-m", "referee", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 143, done.stderr
+    assert ".made." in done.stdout
+    assert list((tmp_path / "place").iterdir()) == []

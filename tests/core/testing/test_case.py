@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from referee import balance
+from referee.contract import Prompt, Pull
 from referee.hooks import Spec
 from referee.testing import (
     Outcome,
@@ -43,6 +45,19 @@ def test_the_toys_pass(kind: str, spec: Make, outcomes: Outcomes) -> None:
     skipped = {name for name, outcome in found.items() if outcome.status == "skipped"}
     # As asked; and no toy has a model or a way of its own to look at pictures.
     assert skipped - {"views_whole_pictures"} == {"imports_nothing_heavy", "is_frozen"}
+
+
+class Chatty(ToyPrior):
+    def read(self, prompt: Prompt) -> Pull:
+        warnings.warn("it will not see the end of the prompt", stacklevel=2)
+        return super().read(prompt)
+
+
+def test_what_a_part_warns_of_the_checks_own_prompt_is_not_said(
+    spec: Make, outcomes: Outcomes, recwarn: pytest.WarningsRecorder
+) -> None:
+    assert {outcome.status for outcome in outcomes("prior", spec(Chatty)).values()} <= {"ok", "skipped"}
+    assert list(recwarn) == []
 
 
 class Loose(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,9 @@ def test_a_whole_model_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     assert [outcome for outcome in found.values() if outcome.status == "failed"] == []
     assert found["is_frozen"].status == "ok"
     assert found["gradient_is_the_slope"].says == "in float64"
+    assert re.fullmatch(
+        r"loss on black [\d.]+, white [\d.]+, noise [\d.]+, noisy [\d.]+", found["bears_black_white_and_noise"].says
+    )
     assert "ms" in found["costs"].says
 
 

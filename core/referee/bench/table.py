@@ -1,0 +1,221 @@
+"""The table: methods by columns, a block per suite; for the terminal, as Markdown, as CSV and as data.
+
+A proportion is shown with its standard error over prompts. ``28/60`` says that 28 of 60 prompts were drawn, ``(12)``
+behind a number that it is of 12 prompts alone, and a dagger that the number is measured with a model of the family that
+steered the method: it is flattered.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from io import StringIO
+from statistics import fmean
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from referee.bench.about import Record
+from referee.bench.records import Evidence
+from referee.bench.statistics import Cell, Difference
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+KIN = "†"
+MAX_DIGITS = 6
+"""Behind the point, whatever a file says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One suite as text."""
+
+    suite: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def blocks(evidence: Evidence, found: Sequence[Cell]) -> list[Block]:
+    """All suites that have a picture, with the columns and methods that have a number there."""
+    return [block for suite in evidence.about.suites if (block := _block(evidence, suite, found))]
+
+
+def _block(evidence: Evidence, suite: str, found: Sequence[Cell]) -> Block | None:
+    about = evidence.about
+    here = {(one.method, one.column): one for one in found if one.suite == suite}
+    keys = [key for key in about.columns if any((method, key) in here for method in about.methods)]
+    rows, several = [], about.seeds > 1
+    for method in about.methods:
+        records = evidence.of(method, suite)
+        if not records:
+            continue
+        drawn = len({record.index for record in records})
+        row = [method, str(drawn) if drawn == about.suites[suite] else f"{drawn}/{about.suites[suite]}"]
+        row += [str(len(records))] if several else []
+        row += [_number(evidence, here.get((method, key)), drawn) for key in keys]
+        rows.append((*row, cost(records, about.device)))
+    if not rows:
+        return None
+    headings = ["method", "n", *(["pictures"] if several else []), *(about.columns[key].title for key in keys)]
+    headings.append("CPU s / picture" if _on_cpu(about.device) else "s / picture")
+    if all(row[-1] == "" for row in rows):  # nobody timed them
+        headings, rows = headings[:-1], [row[:-1] for row in rows]
+    return Block(suite, tuple(headings), tuple(rows))
+
+
+def _number(evidence: Evidence, one: Cell | None, drawn: int) -> str:
+    if one is None:
+        return "–"
+    column = evidence.about.columns[one.column]
+    digits = min(max(column.digits, 0), MAX_DIGITS)
+    text = f"{one.mean:.{digits}f}{f' ± {one.error:.{digits}f}' if column.proportion else ''}"
+    return f"{text}{KIN if is_kin(evidence, one) else ''}{f' ({one.n})' if one.n < drawn else ''}"
+
+
+def is_kin(evidence: Evidence, one: Cell) -> bool:
+    """Whether a model of one family measures and steers."""
+    column, maker = evidence.about.columns[one.column], evidence.about.methods[one.method]
+    return bool(set(column.families) & set(maker.families))
+
+
+def cost(records: Sequence[Record], device: str) -> str:
+    """Seconds per picture: of computing on a CPU, by the clock elsewhere."""
+    cpu = _on_cpu(device)
+    spent = [s for r in records if (s := r.cpu_seconds if cpu else r.seconds) is not None]
+    return f"{fmean(spent):.1f}" if spent else ""
+
+
+def _on_cpu(device: str) -> bool:
+    return device in ("", "cpu")
+
+
+def notes(evidence: Evidence, found: Sequence[Cell]) -> list[str]:
+    """What must be said below the table: what is not complete, and which numbers flatter."""
+    about, said = evidence.about, []
+    for suite, count in about.suites.items():
+        for method in about.methods:
+            records = evidence.of(method, suite)
+            if not records or len(records) == count * about.seeds:
+                continue
+            share = len(records) / (count * about.seeds)
+            said.append(
+                f"{method}, {suite}: {len(records)} of {count * about.seeds} pictures ({share:.0%}); the rest is not "
+                "scored."
+            )
+    said += _pooled(evidence, found)
+    if kin := {one.column for one in found if is_kin(evidence, one)}:
+        titles = ", ".join(column.title for key, column in about.columns.items() if key in kin)
+        said.append(
+            f"{KIN} {titles}: measured with a model of the family that steered the method, so a picture that fools one "
+            "may well fool the other."
+        )
+    return said
+
+
+def _pooled(evidence: Evidence, found: Sequence[Cell]) -> Iterator[str]:
+    """The means of the suites' means, where all suites have one."""
+    about = evidence.about
+    for key, column in about.columns.items():
+        for method in about.methods if column.pooled and len(about.suites) > 1 else ():
+            means = [one.mean for one in found if (one.column, one.method) == (key, method)]
+            if len(means) == len(about.suites):
+                yield f"{method}: {column.title}, mean of the {len(means)} suites' means: {fmean(means):.3f}"
+
+
+def markdown(evidence: Evidence, found: Sequence[Cell]) -> str:
+    """As Markdown, a heading per suite if there are several."""
+    parts = []
+    listed = blocks(evidence, found)
+    for block in listed:
+        heading = f"### {block.suite}\n\n" if len(listed) > 1 else ""
+        rows = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (block.headings, *block.rows)]
+        body = "\n".join(f"| {row} |" for row in rows[1:])
+        parts.append(f"{heading}| {rows[0]} |\n|{'---|' * len(block.headings)}\n{body}\n")
+    return "\n".join([*parts, *(f"{note}\n" for note in notes(evidence, found))])
+
+
+def csv_text(evidence: Evidence, found: Sequence[Cell]) -> str:
+    """As CSV, one line per number, with its errors."""
+    out = StringIO()
+    writer = csv.DictWriter(out, [*Cell.__dataclass_fields__, "title", "kin"], lineterminator="\n")
+    writer.writeheader()
+    for one in found:
+        title = evidence.about.columns[one.column].title
+        writer.writerow({**asdict(one), "title": title, "kin": int(is_kin(evidence, one))})
+    return out.getvalue()
+
+
+def data(evidence: Evidence, found: Sequence[Cell]) -> dict[str, Any]:
+    """For --json."""
+    about = evidence.about
+    drawn = [
+        {"suite": suite, "method": method, "pictures": len(rows), "of": count * about.seeds}
+        for suite, count in about.suites.items()
+        for method in about.methods
+        if (rows := evidence.of(method, suite))
+    ]
+    return {
+        "bench": about.bench,
+        "drawn": drawn,
+        "cells": [asdict(one) for one in found],
+        "notes": notes(evidence, found),
+    }
+
+
+def rich_tables(evidence: Evidence, found: Sequence[Cell], width: int) -> Iterator[Table]:
+    """For a terminal so many characters wide: what does not stand beside each other stands below."""
+    from rich.table import Table
+
+    for block in blocks(evidence, found):
+        wide = widths(block)
+        for i, columns in enumerate(fitting(wide, width)):
+            table = Table(title="" if i else block.suite, title_justify="left")
+            for column in columns:
+                heading = fill(block.headings[column], wide[column])
+                table.add_column(heading, justify="right" if column else "left", no_wrap=True)
+            for row in block.rows:
+                table.add_row(*(row[column] for column in columns))
+            yield table
+
+
+def widths(block: Block) -> list[int]:
+    """How wide each column must be; headings may break at blanks."""
+    columns = zip(block.headings, *block.rows, strict=True)
+    return [max(map(len, (*heading.split(), *cells))) for heading, *cells in columns]
+
+
+def fitting(wide: Sequence[int], width: int) -> list[list[int]]:
+    """Columns, the first of them each time, in tables that are no wider.
+
+    >>> fitting([6, 4, 4, 4], 24)
+    [[0, 1, 2], [0, 3]]
+    """
+    found: list[list[int]] = []
+    for i in range(1, len(wide)):
+        if not found or 1 + sum(wide[j] + 3 for j in (*found[-1], i)) > width:  # a blank on either side, and a rule
+            found.append([0])
+        found[-1].append(i)
+    return found
+
+
+def rich_differences(evidence: Evidence, first: str, second: str, found: Sequence[Difference]) -> Iterator[Table]:
+    """A comparison for the terminal, a table per suite."""
+    from rich.table import Table
+
+    for suite in dict.fromkeys(one.suite for one in found):
+        table = Table(title=f"{suite}: {first} less {second}", title_justify="left")
+        for i, heading in enumerate(("", "prompts", first, second, "difference", "95 %", "wins", "ties", "losses")):
+            table.add_column(heading, justify="left" if i == 0 else "right")
+        for one in found:
+            if one.suite == suite:
+                table.add_row(*difference_row(evidence, one))
+        yield table
+
+
+def difference_row(evidence: Evidence, one: Difference) -> tuple[str, ...]:
+    """One line of a comparison."""
+    title = evidence.about.columns[one.column].title
+    counts = ("–" if count is None else str(count) for count in (one.wins, one.ties, one.losses))
+    span = f"{one.low:+.3f} to {one.high:+.3f}"
+    return title, str(one.n), f"{one.first:.3f}", f"{one.second:.3f}", f"{one.mean:+.3f}", span, *counts

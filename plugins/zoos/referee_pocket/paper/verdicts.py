@@ -1,0 +1,122 @@
+"""What came of a claim: differences prompt by prompt, their 95 % intervals by bootstrap over prompts, and a rule.
+
+A part that says "more" holds if the whole interval lies above 0; it does not hold if the whole interval lies at or
+below the margin, the smallest difference that counts. One that says "same" holds if the interval lies within the margin
+either way, and does not hold if it lies beyond it. All else is not decided at this error, and so is what has too few
+prompts. Intervals are not widened for there being many of them: of forty comparisons of equals about two come out as
+different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from referee.bench.records import Evidence
+from referee.bench.statistics import by_prompt, interval
+from referee_pocket.paper.claims import Number, Part, Rule, Table, Verdict
+
+LEAST = 20
+"""Prompts below which nothing is decided: a bootstrap of few numbers is too sure of itself."""
+UNSEEN = 3.0
+"""Over n: what n equal shares leave open (rule of three: what has a share of 3 / n is missed by n draws once in 20)."""
+
+Values = Callable[[Number], Mapping[int, float]]
+"""A number by prompt, seeds averaged; empty if it was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A part of a claim, decided.
+
+    Attributes:
+        part: which.
+        verdict: what came of it.
+        n: prompts that both sides have.
+        first, second: the means over them.
+        mean, low, high: of first less second, prompt by prompt, with its interval; 0 if there is none.
+    """
+
+    part: Part
+    verdict: Verdict
+    n: int = 0
+    first: float = 0.0
+    second: float = 0.0
+    mean: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+
+
+def decide(low: float, high: float, rule: Rule, margin: float) -> Verdict:
+    """The rule above, on an interval.
+
+    >>> decide(0.02, 0.3, "more", 0.05), decide(-0.1, 0.05, "more", 0.05), decide(-0.1, 0.1, "more", 0.05)
+    (<Verdict.HOLDS: 'holds'>, <Verdict.FAILS: 'does not hold'>, <Verdict.OPEN: 'not decided at this error'>)
+    >>> decide(-0.02, 0.03, "same", 0.05), decide(0.06, 0.3, "same", 0.05), decide(-0.02, 0.1, "same", 0.05)
+    (<Verdict.HOLDS: 'holds'>, <Verdict.FAILS: 'does not hold'>, <Verdict.OPEN: 'not decided at this error'>)
+    """
+    if rule == "more":
+        return Verdict.HOLDS if low > 0 else Verdict.FAILS if high <= margin else Verdict.OPEN
+    if -margin <= low and high <= margin:
+        return Verdict.HOLDS
+    return Verdict.FAILS if low > margin or high < -margin else Verdict.OPEN
+
+
+def span(gaps: Sequence[float], *, share: bool) -> tuple[float, float]:
+    """The interval of a mean difference. Shares that never differ leave room for differences too rare to be seen.
+
+    >>> span([0.0] * 60, share=True)
+    (-0.05, 0.05)
+    """
+    low, high = interval(gaps)
+    room = min(UNSEEN / len(gaps), 1.0) if share and low == high else 0.0
+    return low - room, high + room
+
+
+def find(part: Part, values: Values, *, share: bool) -> Finding:
+    """Decide one part.
+
+    Args:
+        part: what is said.
+        values: the numbers.
+        share: its numbers are proportions.
+    """
+    first, second = (values(side) if isinstance(side, Number) else side for side in (part.first, part.second))
+    indices = [set(side) for side in (first, second) if isinstance(side, Mapping)]
+    both = sorted(set.intersection(*indices))
+    if not both:
+        return Finding(part, Verdict.UNMEASURED)
+    ones, others = ([side[i] if isinstance(side, Mapping) else side for i in both] for side in (first, second))
+    gaps = [a - b for a, b in zip(ones, others, strict=True)]
+    low, high = span(gaps, share=share)
+    verdict = decide(low, high, part.rule, part.margin) if len(both) >= LEAST else Verdict.OPEN
+    return Finding(part, verdict, len(both), fmean(ones), fmean(others), fmean(gaps), low, high)
+
+
+def overall(findings: Iterable[Finding]) -> Verdict:
+    """A table's verdict: that of its worst part, asides apart."""
+    found = {finding.verdict for finding in findings if not finding.part.aside}
+    for verdict in (Verdict.FAILS, Verdict.UNMEASURED, Verdict.OPEN, Verdict.HOLDS):
+        if verdict in found:
+            return verdict
+    return Verdict.UNTESTABLE
+
+
+def of_evidence(evidence: Evidence) -> Values:
+    """The bench's numbers."""
+
+    def values(number: Number) -> Mapping[int, float]:
+        return by_prompt(evidence.of(number.method, number.suite), number.column)
+
+    return values
+
+
+def judge(table: Table, values: Values, shares: Iterable[str] = ()) -> list[Finding]:
+    """Decide all parts of a table; ``shares`` are the columns that are proportions."""
+    proportions = set(shares)
+
+    def share(part: Part) -> bool:
+        return any(isinstance(side, Number) and side.column in proportions for side in (part.first, part.second))
+
+    return [find(part, values, share=share(part)) for part in table.parts]

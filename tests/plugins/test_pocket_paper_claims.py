@@ -1,0 +1,215 @@
+"""How a claim of the paper is decided: the rule, on numbers one knows; and what holds of all claims as data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import pytest
+
+from referee.bench.about import About, Maker, Record
+from referee.bench.contract import Column
+from referee.bench.records import Evidence
+from referee.errors import OptionError
+from referee_pocket.paper.catalogue import ALSO, TABLES, chosen, methods, wanted
+from referee_pocket.paper.claims import ATTRIBUTES, SPATIAL, Number, Part, Table, Verdict
+from referee_pocket.paper.figures import FIGURE_12, LOSSES, PROPOSITIONS, QUANTITIES, SPACES, TIMES, place
+from referee_pocket.paper.verdicts import LEAST, decide, find, judge, of_evidence, overall, span
+
+HOLDS, FAILS, OPEN, UNMEASURED = Verdict.HOLDS, Verdict.FAILS, Verdict.OPEN, Verdict.UNMEASURED
+
+
+def part(rule: str = "more", margin: float = 0.05, *, aside: bool = False) -> Part:
+    return Part("a is better than b", Number("a"), Number("b"), rule, margin, aside)  # type: ignore[arg-type]
+
+
+def found(first: Sequence[float], second: Sequence[float], of: Part | None = None, *, share: bool = True) -> Verdict:
+    numbers = {"a": dict(enumerate(first)), "b": dict(enumerate(second))}
+    return find(of or part(), lambda number: numbers[number.method], share=share).verdict
+
+
+def evidence(scores: Mapping[str, Sequence[Sequence[float]]]) -> Evidence:
+    """Records of methods: for each prompt the shares that its seeds got."""
+    records = [
+        Record(
+            method=method, digest="d", suite=ATTRIBUTES, index=i, item=f"{i}", prompt=f"{i}", seed=seed,
+            scores={"binding": score},
+        )
+        for method, rows in scores.items()
+        for i, row in enumerate(rows)
+        for seed, score in enumerate(row)
+    ]  # fmt: skip
+    about = About(
+        bench="paper", columns={"binding": Column("right", proportion=True)}, suites={ATTRIBUTES: 99},
+        methods={name: Maker(draw={"name": "invert"}) for name in scores},
+    )  # fmt: skip
+    return Evidence(about, tuple(records), {})
+
+
+# -- the rule
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "rule", "verdict"),
+    [
+        (0.001, 0.9, "more", HOLDS), (0.0, 0.9, "more", OPEN), (-0.2, 0.051, "more", OPEN), (-0.2, 0.05, "more", FAILS),
+        (-0.9, -0.5, "more", FAILS), (0.01, 0.02, "more", HOLDS), (-0.05, 0.05, "same", HOLDS),
+        (-0.06, 0.01, "same", OPEN), (0.04, 0.2, "same", OPEN), (0.06, 0.2, "same", FAILS),
+        (-0.2, -0.06, "same", FAILS),
+    ],
+)  # fmt: skip
+def test_the_rule_reads_an_interval(low: float, high: float, rule: str, verdict: Verdict) -> None:
+    assert decide(low, high, rule, 0.05) == verdict  # type: ignore[arg-type]
+
+
+def test_a_clear_difference_is_decided_and_an_unclear_one_is_not() -> None:
+    assert found([1.0] * 30 + [0.0] * 10, [0.0] * 30 + [1.0] * 10) == HOLDS
+    assert found([0.0] * 30 + [1.0] * 10, [1.0] * 30 + [0.0] * 10) == FAILS
+    assert found([1.0, 0.0] * 20, [0.0, 1.0] * 20) == OPEN
+    assert found([1.0, 0.0] * 20, [0.0, 1.0] * 20, part("same")) == OPEN
+
+
+def test_too_few_prompts_decide_nothing() -> None:
+    assert found([1.0] * (LEAST - 1), [0.0] * (LEAST - 1)) == OPEN
+    assert found([1.0] * LEAST, [0.0] * LEAST) == HOLDS
+
+
+def test_equal_shares_are_no_proof_that_all_are_equal() -> None:
+    """All right, both: what differs once in 20 prompts may not have been seen."""
+    for n, verdict in ((LEAST, OPEN), (59, OPEN), (60, HOLDS)):
+        assert found([1.0] * n, [1.0] * n, part("same")) == verdict
+    assert found([1.0] * 60, [1.0] * 60) == FAILS
+    assert found([0.5] * LEAST, [0.5] * LEAST, part("same"), share=False) == HOLDS  # losses are not shares
+    assert span([0.0] * 2, share=True) == (-1.0, 1.0)
+
+
+def test_the_pairs_are_of_one_prompt_each() -> None:
+    """Differences between prompts, far larger than that between methods, do not blur it."""
+    hard = [i / 40 for i in range(40)]
+    assert found([x + 0.01 for x in hard], hard, share=False) == HOLDS
+    assert found([x + 0.01 for x in hard], hard[::-1], share=False) == OPEN
+
+
+def test_only_prompts_that_both_have_count() -> None:
+    finding = find(part(), lambda number: dict.fromkeys(range(*{"a": (0, 30), "b": (10, 50)}[number.method]), 1.0),
+                   share=True)  # fmt: skip
+    assert finding.n == 20
+    assert find(part(), lambda number: {}, share=True).verdict == UNMEASURED
+
+
+def test_a_number_may_stand_for_all_prompts() -> None:
+    losses = dict.fromkeys(range(LEAST), 0.1)
+    low = Part("loss is below 0.7", 0.7, Number("a"))
+    assert find(low, lambda number: losses, share=False).verdict == HOLDS
+    high = Part("loss is above 0.7", Number("a"), 0.7)
+    finding = find(high, lambda number: losses, share=False)
+    assert (finding.verdict, finding.first, finding.second) == (FAILS, pytest.approx(0.1), 0.7)
+
+
+def test_equals_rarely_come_out_as_different() -> None:
+    """Of 300 comparisons of methods that are right equally often, about 2.5 % hold by accident."""
+    draw = np.random.default_rng(5)
+    pairs = [(draw.random(60) < 0.6, draw.random(60) < 0.6) for _ in range(300)]
+    held = sum(found(list(map(float, a)), list(map(float, b))) == HOLDS for a, b in pairs)
+    assert held <= 15
+
+
+def test_seeds_of_a_prompt_are_averaged_first() -> None:
+    first = [[1.0, 0.0], *[[1.0, 1.0]] * 29]
+    numbers = of_evidence(evidence({"a": first, "b": [[0.0, 0.0]] * 30}))
+    assert numbers(Number("a"))[0] == 0.5
+    (finding,) = judge(Table("0", "", "", parts=(part(),)), numbers, ["binding"])
+    assert (finding.n, finding.verdict) == (30, HOLDS)
+    assert finding.mean == pytest.approx(29.5 / 30)
+
+
+def test_a_table_is_as_good_as_its_worst_part() -> None:
+    def table(*verdicts: Verdict, aside: Verdict = HOLDS) -> Verdict:
+        numbers = {HOLDS: ([1.0] * 40, [0.0] * 40), FAILS: ([0.0] * 40, [1.0] * 40), OPEN: ([1.0], [0.0])}
+        findings = [
+            find(part(aside=aside_), lambda number, pair=pair: dict(enumerate(pair[number.method == "b"])), share=True)
+            for aside_, verdict in [*((False, one) for one in verdicts), (True, aside)]
+            for pair in [numbers.get(verdict, ([], []))]
+        ]
+        return overall(findings)
+
+    assert table(HOLDS, HOLDS, aside=FAILS) == HOLDS
+    assert table(HOLDS, OPEN) == OPEN
+    assert table(HOLDS, OPEN, FAILS, UNMEASURED) == FAILS
+    assert table(HOLDS, UNMEASURED, OPEN) == UNMEASURED
+    assert table() == Verdict.UNTESTABLE
+
+
+# -- the claims
+
+
+def test_tables_are_chosen_by_the_papers_numbers() -> None:
+    assert chosen("all") == TABLES
+    assert [table.key for table in chosen("9+4 + F7")] == ["4", "9", "f7"]
+    assert [chosen(also)[0].key for also in ALSO] == list(ALSO.values())
+    for wrong in ("10", "", "4,9", "table 4"):
+        with pytest.raises(OptionError, match="There is no table"):
+            chosen(wrong)
+
+
+def test_all_that_the_task_names_is_there() -> None:
+    assert [table.key for table in TABLES] == [
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+        "9",
+        "f6",
+        "f7",
+        "f10",
+        "f12",
+        "smooth",
+    ]
+    for table in TABLES:
+        assert table.claim.endswith(".")
+        assert table.parts or table.untestable
+
+
+def test_a_name_is_one_method_in_all_tables() -> None:
+    for name, layer in methods(TABLES).items():
+        assert all(table.methods.get(name, layer) == layer for table in TABLES)
+        assert any(wanted([table], name, suite) for table in TABLES for suite in table.prompts)
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if table.rows], ids=lambda table: table.key)
+def test_a_table_measures_what_its_claim_compares(table: Table) -> None:
+    for one in table.parts:
+        for side in (one.first, one.second):
+            if isinstance(side, Number):
+                assert table.wants(side.method, side.suite) >= LEAST, one.says
+    headings = {beside.heading for beside in table.beside}
+    for row in table.rows:
+        assert row.paper.keys() <= headings
+        assert bool(row.method) == (row.layer is not None)
+        assert row.method or row.why
+        assert all(re.fullmatch(r"\.\d{4}|\d\d\.\d\d|\d\.\d\d|\de-\d", number) for number in row.paper.values())
+    assert any(not one.aside for one in table.parts)
+
+
+def test_parts_of_films_and_of_smoothness_name_what_is_measured() -> None:
+    known = {place(*names) for names in product(SPACES, TIMES, LOSSES, QUANTITIES)}
+    sides = [side for one in PROPOSITIONS.parts for side in (one.first, one.second)]
+    columns = {side.column for side in sides if isinstance(side, Number)}
+    assert columns <= known
+    main = [one for one in PROPOSITIONS.parts if not one.aside]
+    assert len(main) == len(SPACES) * len(TIMES) * 2
+    assert all(isinstance(one.first, Number) and one.first.column.startswith("gathers_") for one in FIGURE_12.parts)
+
+
+def test_main_rows_are_sure_enough() -> None:
+    """Prompts such that a share's standard error is at most .05, whatever the share."""
+    (table,) = chosen("3")
+    assert all(0.5 / count**0.5 <= 0.05 for count in table.prompts.values())
+    assert wanted(TABLES, "blip2-sds", ATTRIBUTES) == 100
+    assert wanted(chosen("f6"), "panel-flip", SPATIAL) == 60
+    assert wanted(chosen("f6"), "panel-flip", ATTRIBUTES) == 0
