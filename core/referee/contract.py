@@ -18,8 +18,8 @@ from torch import Generator, Tensor
 from referee.prompt import Prompt
 
 __all__ = [
-    "Augmentation", "Balancer", "Encoder", "Image", "Latent", "Loss", "Losses", "Memory", "Prior", "Progress", "Prompt",
-    "Pull", "Referee", "Remembering", "Sampler", "Viewer", "Views",
+    "Augmentation", "Balancer", "Denoise", "Encoder", "FewStep", "Image", "Latent", "Loss", "Losses", "Memory", "Prior",
+    "Progress", "Prompt", "Pull", "Referee", "Remembering", "Sampler", "Viewer", "Views",
 ]  # fmt: skip
 
 Latent = Float[Tensor, "n c h w"]
@@ -35,6 +35,9 @@ Loss = Callable[[Views], Losses]
 """A referee that has read the prompt. Differentiable with respect to the views."""
 Pull = Callable[[Latent, "Progress", Sequence[Generator]], Latent]
 """A prior that has read the prompt: the gradient that keeps ``z`` real, detached. One CPU generator per row of z."""
+Denoise = Callable[[Latent], Latent]
+"""A prior's sampler of few steps that has read the prompt: standard normal noise to latents, both (n, c, h, w), each
+row on its own. Differentiable with respect to the noise; nothing is drawn."""
 Memory = dict[str, Tensor]
 """What the parts of one run keep from step to step, by name: "panel/..." and "balancer/...", one row per seed. An entry
 is replaced, never changed in place: a copy of the dictionary is a snapshot, and safetensors can hold it."""
@@ -102,6 +105,23 @@ class Sampler(Protocol):
 
     def sample(self, prompt: Prompt, height: int, width: int, generators: Sequence[Generator]) -> Image:
         """One plain sample per generator, with no referee."""
+
+
+@runtime_checkable
+class FewStep(Protocol):
+    """A prior that can also go from noise to latents in few steps, with a gradient: so the noise can be optimised."""
+
+    def denoiser(self, prompt: Prompt, steps: int, guidance: float | None = None) -> Denoise:
+        """Encode the prompt once; the returned function samples in that many model calls.
+
+        Args:
+            prompt: what to draw.
+            steps: at least 1.
+            guidance: how strongly it follows the prompt; None for as strongly as a plain sample.
+
+        Raises:
+            OptionError: the prior cannot sample in so many steps.
+        """
 
 
 @runtime_checkable

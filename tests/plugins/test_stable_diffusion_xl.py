@@ -21,6 +21,7 @@ from referee.hooks import Place
 from referee.rules import Rules
 from referee.testing import ToyReferee
 from referee_stable_diffusion import Options
+from referee_stable_diffusion.asking import added, guided
 from referee_stable_diffusion.files import check
 from referee_stable_diffusion.load import load
 from referee_stable_diffusion.prior import StableDiffusionPrior
@@ -123,7 +124,7 @@ def test_the_unet_is_asked_as_diffusers_asks_it(
     noisy, t, want = calls[0]
     pull = xl.read(PROMPT)
     negative, positive = want.chunk(2)
-    got = pull._guided(noisy[:1], t.reshape(1), 5.0)
+    got = guided(xl.unet, pull.text, noisy[:1], t.reshape(1), 5.0, pull.factor)
     torch.testing.assert_close(got, negative + 5.0 * (positive - negative), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(calls[-1][2], want, atol=1e-6, rtol=1e-5)
 
@@ -132,11 +133,11 @@ def test_the_sizes_matter(xl: StableDiffusionPrior) -> None:
     """A check of the check above: told another size, the UNet answers otherwise."""
     noisy, t = torch.randn(1, 4, 8, 8, generator=generators(0)[0]), torch.tensor([500])
     pull = xl.read(PROMPT)
-    sizes = pull._added(pull.text.pooled, noisy)["added_cond_kwargs"]["time_ids"]
+    sizes = added(pull.text.pooled, noisy, pull.factor)["added_cond_kwargs"]["time_ids"]
     assert sizes.tolist() == [[32, 32, 0, 0, 32, 32]] * 2
-    other = pull.__class__(**{f: getattr(pull, f) for f in pull.__dataclass_fields__} | {"factor": 8})
     with torch.no_grad():
-        assert (pull._guided(noisy, t, 5.0) - other._guided(noisy, t, 5.0)).abs().max() > 1e-5
+        one, other = (guided(xl.unet, pull.text, noisy, t, 5.0, factor) for factor in (pull.factor, 8))
+    assert (one - other).abs().max() > 1e-5
 
 
 def test_rows_of_a_batch_are_told_their_own(xl: StableDiffusionPrior) -> None:

@@ -16,7 +16,7 @@ PROTOCOLS = {
     "referee": "Referee", "prior": "Prior", "augmentation": "Augmentation", "balancer": "Balancer", "bench": "Bench",
 }  # fmt: skip
 MORE = {
-    "referee": ["Viewer"], "prior": ["Sampler"], "balancer": ["Remembering"],
+    "referee": ["Viewer"], "prior": ["Sampler", "FewStep"], "balancer": ["Remembering"],
     "bench": ["Choosing", "Column", "Item", "Named", "Naming", "Seeded"],
 }  # fmt: skip
 """What a part may keep besides."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
+from referee.bench import peers
 from referee.hooks import NoOptions
 
 if TYPE_CHECKING:
@@ -64,4 +65,6 @@ def sample(parts: Parts, prompt: Prompt, seed: int, options: NoOptions) -> Image
 DRAWS: Mapping[str, Way] = {
     "invert": Way("the run: a latent is optimised until the referees agree", invert),
     "sample": Way("the prior alone, by its own plain sampling", sample, referees=False),
+    "best-of": Way("of n plain samples, the one that the referees like best", peers.best_of, peers.BestOf),
+    "noise": Way("the noise of a few-step sampler, optimised against the referees", peers.noise, peers.Noise),
 }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from referee.contract import Encoder, Image, Latent, Prior, Progress
+from referee.contract import Encoder, FewStep, Image, Latent, Prior, Progress
 from referee.errors import OptionError
 from referee.randomness import generators, normal
 from referee.testing.case import PLAYED, SHARED, Case
@@ -124,6 +124,29 @@ def encodes_latents(case: Case) -> str:
     return f"deviation {float(z.std()):.2f}; z starts with 1"
 
 
+def denoises_with_a_gradient(case: Case) -> str:
+    """Noise gives latents of its shape, finite, each row on its own, the same again, with a gradient on the noise."""
+    if not isinstance(case.part, FewStep):
+        raise LeftOut("it has no denoiser(prompt, steps): its noise cannot be optimised")
+    for steps in (1, 2):
+        denoise, noise = case.part.denoiser(case.prompt, steps), _latents(case).requires_grad_()
+        z = denoise(noise)
+        if z.shape != noise.shape or z.dtype != noise.dtype or not z.isfinite().all():
+            raise CheckFailed(
+                f"In {steps} steps it makes {z.dtype} {tuple(z.shape)} of noise; expected is {noise.dtype} "
+                f"{tuple(noise.shape)}, all finite."
+            )
+        lengths = torch.autograd.grad(z.square().sum(), noise)[0].flatten(1).norm(dim=1) if z.requires_grad else None
+        if lengths is None or not (lengths > 0).all():
+            raise CheckFailed("Denoised latents carry no gradient to the noise: no torch.no_grad() in a denoiser.")
+        with torch.no_grad():
+            if apart(denoise(noise), z) > 1e-5:
+                raise CheckFailed("The same noise gives other latents at a second call: a denoiser draws nothing.")
+            if (difference := apart(denoise(noise[:1]), z[:1])) > 0.01:
+                raise CheckFailed(f"Denoised latents of a row depend on its batch, by {difference:.1g} of their size.")
+    return "in 1 and in 2 steps"
+
+
 def rows_stand_alone(case: Case) -> None:
     """A row's image, latent and pull do not depend on its batch, nor on another row's generator."""
     z, pull_of = _latents(case), case.part.read(case.prompt)
@@ -181,5 +204,5 @@ def costs(case: Case) -> str:
 
 CHECKS: tuple[Check, ...] = (
     *SHARED, keeps_the_contract, latent_shape_fits, decodes_images, decode_has_a_gradient, encodes_latents,
-    rows_stand_alone, pull_is_a_detached_gradient, *PLAYED, costs,
+    denoises_with_a_gradient, rows_stand_alone, pull_is_a_detached_gradient, *PLAYED, costs,
 )  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from referee.contract import Image, Latent, Loss, Losses, Progress, Prompt, Pull, Views
+from referee.contract import Denoise, Image, Latent, Loss, Losses, Progress, Prompt, Pull, Views
 from referee.errors import OptionError, PromptError
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0), "white": (1.0, 1.0, 1.0)}
@@ -52,6 +52,10 @@ class ToyPrior:
         shape = self.latent_shape(height, width)
         z = torch.stack([torch.randn(shape, generator=g) for g in generators])
         return self.decode(0.1 * z)
+
+    def denoiser(self, prompt: Prompt, steps: int, guidance: float | None = None) -> Denoise:
+        """What `sample` makes of noise, in any number of steps."""
+        return lambda noise: 0.1 * noise
 
 
 class ToyReferee:

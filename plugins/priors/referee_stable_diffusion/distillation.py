@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from referee.contract import Latent, Progress
 from referee.schedules import Schedule, constant
 
+from .asking import answers, guided, to_epsilon
 from .relatives import EARLY, Text, Weights, bridge, csd, nfsd
 from .text import Told
 
@@ -72,7 +73,7 @@ class Distillation:
         alpha, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         noisy = alpha * z + sigma * eps
         if self.distil == "sds" or u < self.since:
-            out = self._guided(noisy, t, self.guidance(u))
+            out = guided(self.unet, self.text, noisy, t, self.guidance(u), self.factor)
             direction = to_epsilon(self.prediction, out, noisy, alpha, sigma) - eps
         else:
             direction = self._weighted(self._weights(u, t), noisy, t, alpha, sigma)
@@ -93,42 +94,9 @@ class Distillation:
         asked = [row for row, weight in rows.items() if torch.as_tensor(weight).any()]
         if not asked:
             return torch.zeros_like(noisy)
-        outs = self._asked(noisy, t, asked).chunk(len(asked))
+        outs = answers(self.unet, self.text.rows(asked), noisy, t, self.factor).chunk(len(asked))
         found = (to_epsilon(self.prediction, out, noisy, alpha, sigma) for out in outs)
         return sum((rows[row] * eps for row, eps in zip(asked, found, strict=True)), torch.zeros_like(noisy))
-
-    def _guided(self, noisy: Latent, t: Int[Tensor, " n"], guidance: float) -> Latent:
-        """The UNet's output under classifier-free guidance, in noisy's dtype; both halves in one call."""
-        both = {0.0: [0], 1.0: [1]}.get(guidance, [0, 1])
-        out = self._asked(noisy, t, both)
-        if len(both) == 1:
-            return out
-        plain, guided = out.chunk(2)
-        return plain + guidance * (guided - plain)
-
-    def _asked(self, noisy: Latent, t: Int[Tensor, " n"], rows: Sequence[int]) -> Float[Tensor, "kn c h w"]:
-        """The UNet's outputs when told some of the texts, one after the other, in one call."""
-        told, n = self.text.rows(rows), len(noisy)
-        k = len(rows)
-        out: Tensor = self.unet(
-            noisy.to(told.hidden.dtype).repeat(k, 1, 1, 1),
-            t.repeat(k),
-            encoder_hidden_states=told.hidden.repeat_interleave(n, dim=0),
-            return_dict=False,
-            **self._added(told.pooled, noisy),
-        )[0]
-        return out.to(noisy.dtype)
-
-    def _added(self, pooled: Float[Tensor, "k pooled"] | None, z: Latent) -> dict[str, Any]:
-        """What Stable Diffusion XL is told beside the text: original size, crop and target size, in pixels; here of a
-        picture that was neither resized nor cropped (arXiv 2307.01952, section 2.2)."""
-        if pooled is None:
-            return {}
-        height, width = (side * self.factor for side in z.shape[-2:])
-        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=z.device)
-        rows = len(pooled) * len(z)
-        added = {"text_embeds": pooled.repeat_interleave(len(z), dim=0), "time_ids": sizes.expand(rows, -1)}
-        return {"added_cond_kwargs": added}
 
 
 def draw(z: Latent, generators: Sequence[Generator], low: int, high: int) -> tuple[Int[Tensor, " n"], Latent]:
@@ -136,16 +104,3 @@ def draw(z: Latent, generators: Sequence[Generator], low: int, high: int) -> tup
     t = [torch.randint(low, high, (), generator=g) for g in generators]
     eps = [torch.randn(z.shape[1:], generator=g, dtype=torch.float32) for g in generators]
     return torch.stack(t).to(z.device), torch.stack(eps).to(z.device)
-
-
-def to_epsilon(prediction: str, out: Latent, noisy: Latent, alpha: Tensor, sigma: Tensor) -> Latent:
-    """The noise that a model's output stands for, where ``noisy = alpha x0 + sigma eps``.
-
-    v is ``alpha eps - sigma x0`` (Salimans & Ho, arXiv 2202.00512). All are affine in the output, so that
-    guidance before and after the conversion is the same.
-    """
-    if prediction == "v_prediction":
-        return alpha * out + sigma * noisy
-    if prediction == "sample":
-        return (noisy - alpha * out) / sigma
-    return out

@@ -56,7 +56,9 @@ class Options(BaseModel):
         "before fine: cosine(0.95, 0.3), or with t_min=linear(0.85, 0.02) linear(0.95, 0.12), a window that slides",
     )
     recompute: bool = Field(
-        default=False, description="keep less of the decoder in memory, and decode again for each referee's gradient"
+        default=False,
+        description="keep less of the decoder in memory, and decode again for each referee's gradient; so with the "
+        "steps of a sampler whose noise is optimised",
     )
     sample_steps: int = Field(default=30, ge=1, description="DDIM steps of a plain sample")
     sample_cfg: float = Field(default=7.5, ge=0, description="guidance of a plain sample")

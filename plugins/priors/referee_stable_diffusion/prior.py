@@ -1,4 +1,4 @@
-"""The prior: a latent space (`decode`, `encode`), a pull (`read`) and plain samples (`sample`)."""
+"""The prior: a latent space (`decode`, `encode`), a pull (`read`), samples (`sample`), and quick ones (`denoiser`)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, cast
 import torch
 from torch import Generator, Tensor
 
-from referee.contract import Image, Latent, Prompt, Pull
+from referee.contract import Denoise, Image, Latent, Prompt, Pull
 from referee.errors import OptionError
 
 from .clamp import clamp
 from .distillation import Distillation
 from .options import Options, put
 from .relatives import Text
+from .sampling import FewSteps, trailing
 from .text import PairReader, TextReader, Told
 
 
@@ -121,6 +122,19 @@ class StableDiffusionPrior:
             return_dict=False,
         )[0]
         return self.decode(latents.float())
+
+    def denoiser(self, prompt: Prompt, steps: int, guidance: float | None = None) -> Denoise:
+        """DDIM in few steps, differentiable, of the prompt as it stands, away from the negative text, at the guidance
+        of plain samples unless another is given. With `Options.recompute` its memory does not grow with the steps.
+
+        Raises:
+            OptionError: the model was not taught so many noise levels.
+        """
+        scheduler, timesteps = trailing(self.scheduler, steps)
+        options = self.options
+        strength = float(options.sample_cfg if guidance is None else guidance)
+        text = self._embed(options.negative, prompt.text)
+        return FewSteps(self.unet, text, scheduler, timesteps, strength, self.factor, options.recompute)
 
     def _embed(self, *texts: str) -> Told:
         """The texts, on the UNet's device and in its dtype."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from referee.contract import Image, Latent, Progress, Prompt, Pull
+from referee.contract import Denoise, Image, Latent, Progress, Prompt, Pull
 from referee.hooks import Spec
 from referee.testing import (
     Outcome,
@@ -35,6 +35,10 @@ class Bad(ToyPrior):
 
     def encode(self, x: Image) -> Latent:
         return self.otherwise["encode"](super().encode(x)) if "encode" in self.otherwise else super().encode(x)
+
+    def denoiser(self, prompt: Prompt, steps: int, guidance: float | None = None) -> Denoise:
+        inner = super().denoiser(prompt, steps, guidance)
+        return lambda noise: self.otherwise.get("denoise", inner)(inner(noise))
 
     def read(self, prompt: Prompt) -> Pull:
         inner = super().read(prompt)
@@ -70,6 +74,14 @@ PRIORS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "rounded": ("decode_has_a_gradient", "zero or not finite", {"decode": lambda x: (x * 255).round() / 255}),
     "encoded shape": ("encodes_latents", "An image is encoded to", {"encode": lambda z: z[:, :2]}),
     "encoded draw": ("encodes_latents", "take the mean, do not sample", {"encode": lambda z: z + torch.randn(z.shape)}),
+    "denoised shape": ("denoises_with_a_gradient", "In 1 steps it makes", {"denoise": lambda z: z[:, :2]}),
+    "denoised alone": ("denoises_with_a_gradient", "carry no gradient", {"denoise": lambda z: z.detach()}),
+    "denoised draw": (
+        "denoises_with_a_gradient",
+        "a denoiser draws nothing",
+        {"denoise": lambda z: z + torch.randn(z.shape)},
+    ),
+    "denoised batch": ("denoises_with_a_gradient", "depend on its batch", {"denoise": lambda z: z - z.mean(0)}),
     "one draw": (
         "rows_stand_alone",
         "The pull of a row depends on its batch",
