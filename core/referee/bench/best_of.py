@@ -21,9 +21,10 @@ from referee.contract import Augmentation, Image, Prior, Prompt, Sampler
 from referee.control.canvas import Canvas
 from referee.errors import OptionError, PluginError, blamed
 from referee.gradients import ViewPlan, resize
-from referee.panel import Panel, Seat, at_work
+from referee.panel import Panel
 from referee.parts import Parts
 from referee.randomness import generator
+from referee.seat import Seat, at_work
 from referee.timeout import limited
 
 if TYPE_CHECKING:
