@@ -10,6 +10,7 @@ push is carried through the decoder once, whatever the number of referees. See `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,13 +33,16 @@ class Cosines:
 
 def lengths(g: Latent) -> PerSample:
     """Euclidean length of each sample's row, in float64 so that nothing overflows."""
-    found: Tensor = torch.linalg.vector_norm(g.flatten(1).double(), dim=1)
+    found: Tensor = torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim())), dtype=torch.float64)
     return found
 
 
 def usable(g: Latent) -> Bool[Tensor, "n"]:
     """Whether a sample's row is finite and not zero: what is not sits out the step."""
-    size = lengths(g)
+    return _sound(lengths(g))
+
+
+def _sound(size: PerSample) -> Bool[Tensor, "n"]:
     return size.isfinite() & (size > 0)
 
 
@@ -46,8 +50,8 @@ def directions(rows: Mapping[str, Latent]) -> dict[str, Latent]:
     """Each row at unit length per sample; rows that are zero or not finite become zero."""
     found = {}
     for name, g in rows.items():
-        good = usable(g)[:, None, None, None]
         size = lengths(g)[:, None, None, None]
+        good = _sound(size)
         found[name] = torch.where(good, g / torch.where(good, size, 1.0), 0.0).to(g.dtype)
     return found
 
@@ -71,10 +75,12 @@ def cosines(rows: Mapping[str, Latent]) -> Cosines:
     >>> cosines({"a": g, "b": -2 * g}).matrix.tolist()
     [[[1.0, -1.0], [-1.0, 1.0]]]
     """
-    units = torch.stack([u.flatten(1).double() for u in directions(rows).values()], 1)
-    good = torch.stack([usable(g) for g in rows.values()], 1)
+    stacked = torch.stack([g.flatten(1) for g in rows.values()], 1).double()
+    size = torch.linalg.vector_norm(stacked, dim=2, keepdim=True)
+    good = _sound(size)
+    units = torch.where(good, stacked / torch.where(good, size, 1.0), 0.0)
     found = (units @ units.mT).clamp(-1, 1)
-    return Cosines(tuple(rows), torch.where(good[:, :, None] & good[:, None], found, torch.nan).float())
+    return Cosines(tuple(rows), torch.where(good & good.mT, found, torch.nan).float())
 
 
 def at_length(direction: Latent, pull: Latent | None) -> Latent:
@@ -83,9 +89,10 @@ def at_length(direction: Latent, pull: Latent | None) -> Latent:
     Without a prior there is no length to take: a direction of length 1 is given unit root mean square, so that ``lr``
     keeps its meaning of "deviations of the latent per step".
     """
-    unit = torch.full((len(direction),), direction[0].numel() ** 0.5, device=direction.device)
-    size = unit if pull is None else lengths(pull)
-    return direction * size.to(direction.dtype)[:, None, None, None]
+    if pull is None:
+        return direction * math.sqrt(direction[0].numel())
+    size = lengths(pull).to(direction.dtype)[:, None, None, None]
+    return direction * size
 
 
 def norm(rows: Mapping[str, Latent], weights: Mapping[str, PerSample], pull: Latent | None) -> Latent:

@@ -58,7 +58,8 @@ class ViewPlan:
         """Those views of x, each from its own generator."""
         # Not x[indices], whose backward pass adds up in the order in which threads come: sums would differ by rounding.
         counts = [(i, len(list(same))) for i, same in groupby(i for i, _ in portion)]
-        picked = torch.cat([x[i : i + 1].expand(count, -1, -1, -1) for i, count in counts])
+        each = [x[i : i + 1].expand(count, -1, -1, -1) for i, count in counts]
+        picked = each[0] if len(each) == 1 else torch.cat(each)
         if self.augmentation is None:
             return picked
         return self.augmentation(picked, [generator(self.seeds[i], self.step, f"view {v}") for i, v in portion])
@@ -85,7 +86,7 @@ def referee_gradient(
     image = resize(plan.region.crop(x) if plan.region else x, size)
     leaf = image.detach().requires_grad_()
     pull = torch.zeros_like(leaf)
-    means = torch.zeros(len(leaf), device=leaf.device)
+    found = []
     for portion in plan.portions():
         losses = loss(plan.views(leaf, portion))
         if losses.shape != (len(portion),) or not losses.requires_grad:
@@ -98,8 +99,10 @@ def referee_gradient(
         if g is None:
             raise PluginError(f"'{name}' gave a loss that does not depend on the views: are they detached on the way?")
         pull += g
-        samples = torch.tensor([i for i, _ in portion], device=leaf.device)
-        means.index_add_(0, samples, losses.detach().float() / plan.count)
+        found.append(losses.detach().float())
+    means = torch.cat(found).view(len(leaf), plan.count).mean(1)  # views of a sample follow each other
+    if image is z:
+        return means, pull
     (g,) = torch.autograd.grad(image, z, pull, retain_graph=keep_graph)
     return means, g
 

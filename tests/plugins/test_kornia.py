@@ -12,7 +12,7 @@ from kornia.enhance import (
     adjust_contrast_with_mean_subtraction,
     adjust_saturation_with_gray_subtraction,
 )
-from kornia.geometry.transform import rotate
+from kornia.geometry.transform import get_affine_matrix2d, get_perspective_transform, rotate, warp_perspective
 from pydantic import ValidationError
 
 from referee.contract import Augmentation
@@ -23,7 +23,7 @@ from referee.testing import check_augmentation
 from referee_kornia import Options
 from referee_kornia.augmentation import KorniaAugmentation
 from referee_kornia.draws import SLOTS, draw
-from referee_kornia.geometry import homography
+from referee_kornia.geometry import homography, looking_back, warp
 from referee_kornia.photometry import colour_map, recolour, rectangles
 
 OFF = {"affine_p": 0, "perspective_p": 0, "jitter_p": 0, "erase_p": 0, "noise": 0}
@@ -42,6 +42,16 @@ def only(**options: object) -> KorniaAugmentation:
 
 def generators(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def drawn(*seeds: int) -> dict[str, torch.Tensor]:
+    """The draws of these seeds, as tensors."""
+    return {name: torch.from_numpy(row) for name, row in draw(generators(*seeds)).items()}
+
+
+def moved(seeds: range, options: Options, height: int, width: int) -> torch.Tensor:
+    """The homographies of these seeds."""
+    return torch.from_numpy(homography(draw(generators(*seeds)), options, height, width))
 
 
 def images(n: int, height: int = 32, width: int = 32, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -116,17 +126,59 @@ def test_all_off_gives_the_image_itself() -> None:
 
 def test_rotation_is_kornias_rotation() -> None:
     x, options = images(1), Options.model_validate({**OFF, "affine_p": 1, "rotation": 90, "translate": 0})
-    angle = (2 * draw(generators(4))["rotation"] - 1) * 90
+    angle = (2 * drawn(4)["rotation"] - 1) * 90
     view = KorniaAugmentation(options)(x, generators(4))
     # get_affine_matrix2d turns clockwise where rotate() turns the other way
     torch.testing.assert_close(view, rotate(x, -angle.float()), rtol=0, atol=1e-4)
     assert abs(float(angle)) > 5
 
 
+def test_the_homographies_are_kornias() -> None:
+    """Affine and perspective together, on an image that is wider than high, against kornia's general functions."""
+    n, height, width = 50, 20, 40
+    right, bottom = width - 1, height - 1
+    options = Options.model_validate({**OFF, **POCKET, "affine_p": 1})
+    g = {name: 2 * row - 1 for name, row in drawn(*range(n)).items()}
+    affine = get_affine_matrix2d(
+        torch.stack([g["shift_x"] * 0.12 * width, g["shift_y"] * 0.12 * height], 1),
+        torch.tensor([[right / 2, bottom / 2]]).double().expand(n, 2),
+        (1 + g["scale"] * 0.15)[:, None].expand(n, 2),
+        g["rotation"] * 15,
+        (g["shear"] * 7).deg2rad(),
+    )
+    corners = torch.tensor([[0, 0], [right, 0], [right, bottom], [0, bottom]]).double().expand(n, 4, 2)
+    inwards = torch.tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]]).double()
+    u = torch.stack([torch.stack([g[f"x{i}"], g[f"y{i}"]], 1) for i in range(4)], 1) / 2 + 0.5
+    reach = torch.tensor([width, height]).double() * 0.24 / 2
+    want = get_perspective_transform(corners, corners + u * inwards * reach) @ affine
+    torch.testing.assert_close(moved(range(n), options, height, width), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_the_warp_is_kornias(padding: str) -> None:
+    """To float32's rounding of coordinates, which ours spares half of: its inverse is taken in float64."""
+    n, height, width = 20, 24, 40
+    matrix = homography(draw(generators(*range(n))), Options.model_validate(EVERYTHING), height, width)
+    x, there = images(n, height, width), torch.from_numpy(matrix)
+    back = torch.from_numpy(looking_back(matrix, height, width))
+    want = warp_perspective(x.double(), there, (height, width), padding_mode=padding)
+    torch.testing.assert_close(warp(x.double(), back, padding), want, rtol=0, atol=1e-9)
+    torch.testing.assert_close(warp(x, back.float(), padding), want.float(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1)])
+def test_a_line_and_a_single_pixel_are_warped_too(size: tuple[int, int]) -> None:
+    view = only(affine_p=1, rotation=30, padding="border")(
+        images(3, 8, 8)[..., : size[0], : size[1]], generators(1, 2, 3)
+    )
+    assert view.shape == (3, 3, *size)
+    assert view.isfinite().all()
+
+
 def test_the_homography_moves_pixels_as_promised() -> None:
     """Shift, flip and scale, read off where a blob lands; on an image that is wider than high."""
     x0, y0 = centre(corner_dot())
-    g = draw(generators(3))
+    g = drawn(3)
     x, y = centre(only(affine_p=1, rotation=0, translate=0.2)(corner_dot(), generators(3)))
     assert x == pytest.approx(x0 + (2 * float(g["shift_x"]) - 1) * 0.2 * 33, abs=1e-3)
     assert y == pytest.approx(y0 + (2 * float(g["shift_y"]) - 1) * 0.2 * 33, abs=1e-3)
@@ -137,10 +189,10 @@ def test_the_homography_moves_pixels_as_promised() -> None:
     assert x - 16 == pytest.approx((x0 - 16) * factor, abs=0.1)
 
     options = Options.model_validate({**OFF, "perspective": 0.4, "perspective_p": 1})
-    matrix = homography(g, options, 20, 40)[0]
+    matrix = moved(range(3, 4), options, 20, 40)[0]
     for corner, start in enumerate(torch.tensor([[0.0, 0], [39, 0], [39, 19], [0, 19]]).double()):
-        moved = matrix @ torch.cat([start, start.new_ones(1)])
-        offset = moved[:2] / moved[2] - start
+        corner_in_view = matrix @ torch.cat([start, start.new_ones(1)])
+        offset = corner_in_view[:2] / corner_in_view[2] - start
         reach = torch.stack([g[f"x{corner}"] * 8, g[f"y{corner}"] * 4], dim=1)[0]
         torch.testing.assert_close(offset.abs(), reach)
         assert (offset * (torch.tensor([19.5, 9.5]) - start) > 0).all(), "corners move inwards"
@@ -148,7 +200,7 @@ def test_the_homography_moves_pixels_as_promised() -> None:
 
 def test_crop_keeps_a_window_of_the_promised_area_inside_the_image() -> None:
     options = Options.model_validate({**OFF, "crop": 0.3})
-    matrices = homography(draw(generators(*range(200))), options, 20, 40)
+    matrices = moved(range(200), options, 20, 40)
     ends = torch.tensor([[0.0, 39.0], [0, 19], [1, 1]]).double()
     window = torch.linalg.inv(matrices) @ ends
     assert window[:, :2].min() >= -1e-9
@@ -173,7 +225,7 @@ def test_jitter_is_kornias_brightness_contrast_saturation_in_one() -> None:
         {**OFF, "jitter_p": 1, "brightness": 0.1, "contrast": 0.2, "saturation": 0.3, "hue": 0}
     )
     seeds = generators(*range(6))
-    g = {name: value.float() for name, value in draw(generators(*range(6))).items()}
+    g = {name: value.float() for name, value in drawn(*range(6)).items()}
     want = adjust_brightness_accumulative(x, 1 + (2 * g["brightness"] - 1) * 0.1)
     want = adjust_contrast_with_mean_subtraction(want, 1 + (2 * g["contrast"] - 1) * 0.2)
     want = adjust_saturation_with_gray_subtraction(want, 1 + (2 * g["saturation"] - 1) * 0.3)
@@ -221,7 +273,7 @@ def test_erasing_covers_the_promised_area_and_ratio() -> None:
 
 
 def test_erasing_happens_as_often_as_asked_and_pockets_rectangles_are_5_to_15_pixels() -> None:
-    boxes = rectangles(draw(generators(*range(1000))), Options.model_validate(POCKET), 64, 64)
+    boxes = torch.from_numpy(rectangles(draw(generators(*range(1000))), Options.model_validate(POCKET), 64, 64))
     sides = torch.stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], dim=1)
     hit = sides.prod(1) > 0
     assert hit.float().mean() == pytest.approx(0.3, abs=0.04)
@@ -244,9 +296,9 @@ def test_probabilities_are_kept() -> None:
     options = Options.model_validate({"affine_p": 0.25, "perspective_p": 0, "jitter_p": 0.6})
     g = draw(generators(*range(2000)))
     eye = torch.eye(3, dtype=torch.float64)
-    turned = (homography(g, options, 32, 32) - eye).abs().amax((1, 2)) > 1e-9
+    turned = (moved(range(2000), options, 32, 32) - eye).abs().amax((1, 2)) > 1e-9
     assert turned.float().mean() == pytest.approx(0.25, abs=0.03)
-    recoloured = (colour_map(g, options)[0] - eye).abs().amax((1, 2)) > 1e-9
+    recoloured = (torch.from_numpy(colour_map(g, options)[0]) - eye).abs().amax((1, 2)) > 1e-9
     assert recoloured.float().mean() == pytest.approx(0.6, abs=0.04)
     assert len(g) == len(SLOTS)
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from kornia.geometry.transform import warp_perspective
 from torch import Generator, Tensor
 
 from referee.contract import Image
 from referee.errors import OptionError
 
 from .draws import Draws, draw, noise_like
-from .geometry import homography
+from .geometry import homography, looking_back, warp
 from .options import Options
 from .photometry import colour_map, hue_angle, inside, recolour, rectangles, turn_hue
 
@@ -52,31 +52,24 @@ class KorniaAugmentation:
 
     def _apply(self, x: Image, draws: Draws, generators: Sequence[Generator]) -> Image:
         options, size = self.options, (x.shape[-2], x.shape[-1])
-        warp, matrix, offset, box, strength = _parameters(draws, options, *size).to(x).split(_SIZES, dim=1)
+        back, matrix, offset, box, strength = _parameters(draws, options, *size).to(x).split(_SIZES, dim=1)
         if options.warps:
-            x = warp_perspective(x, warp.view(-1, 3, 3), size, padding_mode=options.padding)
+            x = warp(x, back.view(-1, 3, 3), options.padding)
         if options.recolours:
             x = recolour(x, matrix.view(-1, 3, 3), offset.view(-1, 3, 4))
         if options.turns_hue:
             x = turn_hue(x, hue_angle(draws, options))
         if options.erases:
-            x = x.masked_fill(inside(box, *size), options.erase_value)
+            x = torch.where(inside(box, *size), options.erase_value, x)
         if options.adds_noise:
-            x = x + noise_like(x, generators).mul_(strength[:, :, None, None])
+            x = torch.addcmul(x, noise_like(x, generators), strength[:, :, None, None])
         return x
 
 
 def _parameters(draws: Draws, options: Options, height: int, width: int) -> Float[Tensor, "b 35"]:
     """Every number that the images' device needs, side by side, so that one copy brings them over."""
     matrix, offset = colour_map(draws, options)
-    noise = draws["noise"] * options.noise
-    return torch.cat(
-        [
-            homography(draws, options, height, width).flatten(1),
-            matrix.flatten(1),
-            offset.flatten(1),
-            rectangles(draws, options, height, width).to(matrix.dtype),
-            (noise.square() + options.noise_fixed**2).sqrt()[:, None],  # the sum of two noises is one noise
-        ],
-        dim=1,
-    )
+    back = looking_back(homography(draws, options, height, width), height, width)
+    strength = np.hypot(draws["noise"] * options.noise, options.noise_fixed)  # the sum of two noises is one noise
+    parts = (back, matrix, offset, rectangles(draws, options, height, width), strength)
+    return torch.from_numpy(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64
 from kornia.enhance import adjust_hue
 from torch import Tensor
 
@@ -22,9 +23,10 @@ from .options import Options
 Images = Float[Tensor, "b 3 H W"]
 GREY = (0.299, 0.587, 0.114)
 """kornia's (and ITU-R BT.601's) weights of red, green and blue in a pixel's grey."""
+_EYE, _TO_GREY = np.eye(3), np.tile(GREY, (3, 1))
 
 
-def colour_map(draws: Draws, options: Options) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3 4"]]:
+def colour_map(draws: Draws, options: Options) -> tuple[Float64[np.ndarray, "b 3 3"], Float64[np.ndarray, "b 3 4"]]:
     """The matrix on a pixel's colour, and the one that makes the offset out of (mean r, mean g, mean b, 1).
 
     With brightness b, contrast c, saturation s, shift t, grey weights w and the image's mean colour m:
@@ -34,13 +36,11 @@ def colour_map(draws: Draws, options: Options) -> tuple[Float[Tensor, "b 3 3"], 
     b = 1 + on * either_way(draws["brightness"], options.brightness)
     c = 1 + on * either_way(draws["contrast"], options.contrast)
     s = 1 + on * either_way(draws["saturation"], options.saturation)
-    shift = torch.stack([on * either_way(draws[f"shift_{k}"], options.channel_shift) for k in "rgb"], dim=1)
-    to_grey = b.new_tensor(GREY).expand(3, 3)
-    eye = torch.eye(3, dtype=b.dtype)
-    s = s[:, None, None]
-    matrix = (b * c)[:, None, None] * (s * eye + (1 - s) * to_grey)
-    of_mean = ((1 - c) * b)[:, None, None] * to_grey
-    return matrix, torch.cat([of_mean, shift[:, :, None]], dim=2)
+    shift = np.stack([on * either_way(draws[f"shift_{k}"], options.channel_shift) for k in "rgb"], axis=1)
+    b, c, s = b[:, None, None], c[:, None, None], s[:, None, None]
+    matrix = b * c * (s * _EYE + (1 - s) * _TO_GREY)
+    of_mean = (1 - c) * b * _TO_GREY
+    return matrix, np.concatenate([of_mean, shift[:, :, None]], axis=2)
 
 
 def recolour(x: Images, matrix: Float[Tensor, "b 3 3"], offset: Float[Tensor, "b 3 4"]) -> Images:
@@ -52,41 +52,38 @@ def recolour(x: Images, matrix: Float[Tensor, "b 3 3"], offset: Float[Tensor, "b
 
 def hue_angle(draws: Draws, options: Options) -> Row:
     """The turn of each view's colours, in radians; 0 where there is no jitter."""
-    on = happens(draws["jitter"], options.jitter_p)
-    return on * either_way(draws["hue"], options.hue * 2 * math.pi)
+    angle: Row = happens(draws["jitter"], options.jitter_p) * either_way(draws["hue"], options.hue * 2 * math.pi)
+    return angle
 
 
 def turn_hue(x: Images, angle: Row) -> Images:
-    """Turn the colours of the views whose angle is not 0 (given on the CPU); the others cost nothing.
+    """Turn the colours of the views whose angle is not 0; the others cost nothing.
 
     The way through HSV is exact for its values; its gradient is finite everywhere, grey pixels included.
     """
-    (rows,) = angle.nonzero(as_tuple=True)
-    if len(rows) == 0:
+    (turning,) = angle.nonzero()
+    if len(turning) == 0:
         return x
-    rows = rows.to(x.device)
-    turned: Images = adjust_hue(x[rows], angle.to(x)[rows])
+    rows = torch.from_numpy(turning).to(x.device)
+    turned: Images = adjust_hue(x[rows], torch.from_numpy(angle[turning]).to(x))
     return x.index_copy(0, rows, turned)
 
 
-def rectangles(draws: Draws, options: Options, height: int, width: int) -> Int[Tensor, "b 4"]:
+def rectangles(draws: Draws, options: Options, height: int, width: int) -> Float64[np.ndarray, "b 4"]:
     """Left, top, right, bottom (exclusive) of each view's erased rectangle in pixels; empty where none is."""
     on = happens(draws["erase"], options.erase_p)
     low, high = options.erase_area_min, options.erase_area_max
     area = (low + (high - low) * draws["erase_area"]) * height * width
-    ratio = either_way(draws["erase_ratio"], math.log(options.erase_ratio)).exp()
-    w = (area * ratio).sqrt().round().clamp(max=width) * on
-    h = (area / ratio).sqrt().round().clamp(max=height) * on
-    left = (draws["erase_x"] * (width - w + 1)).floor()
-    top = (draws["erase_y"] * (height - h + 1)).floor()
-    return torch.stack([left, top, left + w, top + h], dim=1).long()
+    ratio = np.exp(either_way(draws["erase_ratio"], math.log(options.erase_ratio)))
+    w = np.minimum(np.sqrt(area * ratio).round(), width) * on
+    h = np.minimum(np.sqrt(area / ratio).round(), height) * on
+    left = np.floor(draws["erase_x"] * (width - w + 1))
+    top = np.floor(draws["erase_y"] * (height - h + 1))
+    return np.stack([left, top, left + w, top + h], axis=1)
 
 
 def inside(boxes: Float[Tensor, "b 4"], height: int, width: int) -> Bool[Tensor, "b 1 H W"]:
     """True on the pixels of each view's rectangle."""
-    left, top, right, bottom = boxes[:, :, None].unbind(1)
-    x = torch.arange(width, device=boxes.device)
-    y = torch.arange(height, device=boxes.device)
-    columns = (x >= left) & (x < right)
-    rows = (y >= top) & (y < bottom)
-    return (rows[:, :, None] & columns[:, None, :])[:, None]
+    side = torch.arange(max(width, height), device=boxes.device)
+    within = (side >= boxes[:, :2, None]) & (side < boxes[:, 2:, None])  # of the columns, and of the rows
+    return (within[:, 1, :height, None] & within[:, 0, None, :width])[:, None]
