@@ -65,7 +65,11 @@ class Referee(Protocol):
         """Side of the square views it wants, in pixels."""
 
     def read(self, prompt: Prompt) -> Loss:
-        """Encode the prompt once; the returned function scores views, each on its own."""
+        """Encode the prompt once; the returned function scores views, each on its own.
+
+        Raises:
+            NothingToJudge: the prompt has nothing of what it judges (see `referee.errors`): others play without it.
+        """
 
 
 @runtime_checkable

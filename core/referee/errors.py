@@ -53,6 +53,10 @@ class PromptError(RefereeError):
     """The prompt is empty, too long, or says what the chosen zoo cannot draw."""
 
 
+class NothingToJudge(PromptError):
+    """Nothing in the prompt is a referee's to judge. On a panel it sits the run out; alone it cannot play."""
+
+
 class OptionError(RefereeError):
     """An option, setting or schedule has the wrong name, type or value."""
 

@@ -81,6 +81,8 @@ def read_toml(path: str | Path) -> Layer:
 def preset(name: str, registry: Registry) -> Layer:
     """A preset by name: those that ship with the framework, and those that zoos bring.
 
+    One that says ``preset = "other"`` is a layer over that other.
+
     Raises:
         OptionError: no such preset, with the nearest names.
     """
@@ -89,7 +91,9 @@ def preset(name: str, registry: Registry) -> Layer:
         known |= registry.find("zoo", zoo).presets
     if name not in known:
         raise OptionError(f"There is no preset '{name}'. {nearest(name, known)}")
-    return tomllib.loads(known[name])
+    layer = tomllib.loads(known[name])
+    below = layer.pop("preset", None)
+    return merge(preset(below, registry), layer) if below else layer
 
 
 def _shipped() -> list[Any]:

@@ -27,7 +27,7 @@ from referee.contract import (
     Prompt,
     Remembering,
 )  # fmt: skip
-from referee.errors import OptionError, PluginError, blamed, out_of_memory
+from referee.errors import NothingToJudge, OptionError, PluginError, blamed, out_of_memory
 from referee.gradients import ViewPlan, referee_gradient, through_decoder
 from referee.rules import Rules
 from referee.seat import Seat, at_work, read
@@ -66,6 +66,8 @@ class Panel:
 
     Raises:
         OptionError: see `check`.
+        NothingToJudge: the prompt has nothing for any of the seats. Where it has something for one, the others sit
+            the run out, and a warning says so.
         PluginError: a negative referee's loss on a grey picture is not finite.
     """
 
@@ -73,13 +75,22 @@ class Panel:
         self, seats: Sequence[Seat], prompt: Prompt, rules: Rules, augmentation: Augmentation | None,
         balancer: Balancer, space: Space, seeds: Sequence[int], memory: Memory, device: torch.device | str,
     ) -> None:  # fmt: skip
-        self.seats, self.rules, self.augmentation = seats, rules, augmentation
+        self.rules, self.augmentation = rules, augmentation
         self.space, self.seeds, self.memory = space, seeds, memory
         self.balancer = balancer.with_memory(memory) if isinstance(balancer, Remembering) else balancer
         self.losses_of: dict[str, Loss] = {}
+        silent: dict[str, NothingToJudge] = {}
         for seat in seats:
             with at_work(seat, device):
-                self.losses_of[seat.name] = read(seat, prompt, device)
+                try:
+                    self.losses_of[seat.name] = read(seat, prompt, device)
+                except NothingToJudge as nothing:
+                    silent[seat.name] = nothing
+        if silent and not self.losses_of:
+            raise next(iter(silent.values()))
+        for name in silent:
+            warnings.warn(f"'{name}' sits the run out: the prompt has nothing of what it judges.", stacklevel=3)
+        self.seats = [seat for seat in seats if seat.name in self.losses_of]
         self.maps: dict[str, Float[Tensor, "n H W"]] = {}
         """|d loss / d image|, summed over channels, of each referee when it was last asked. For the eye alone."""
 

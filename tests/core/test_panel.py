@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from referee import balance
 from referee.contract import Losses, Memory, Prompt, Views
-from referee.errors import OptionError, PluginError
+from referee.errors import NothingToJudge, OptionError, PluginError
 from referee.inversion import Step, invert
 from referee.result import numbers
 from referee.rules import Rules
@@ -49,6 +49,32 @@ def play(*seats: Seat, rules: Rules = RULES, seeds: Sequence[int] = (3,), **more
 
 def same(some: Sequence[Step], others: Sequence[Step]) -> bool:
     return all(torch.equal(a.z, b.z) for a, b in zip(some, others, strict=True))
+
+
+# --- who has nothing to say -------------------------------------------------------------------------------------------
+
+
+class Mute(Watched):
+    """Judges nothing of any prompt."""
+
+    def read(self, prompt: Prompt) -> Callable[[Views], Losses]:
+        raise NothingToJudge(f"nothing in '{prompt.text}'")
+
+
+def test_who_has_nothing_to_judge_sits_the_run_out_and_it_is_said() -> None:
+    with pytest.warns(UserWarning, match="'place' sits the run out"):
+        steps = play(Seat("toy", ToyReferee()), Seat("place", Mute(), weight=constant(4)))
+    assert same(steps, play(Seat("toy", ToyReferee(), weight=linear(0.1, 1)))), (
+        "weights are shares: one has all the say"
+    )
+    assert set(steps[0].losses) == {"toy"}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2])
+def test_a_table_at_which_nobody_has_anything_to_judge_is_refused(weight: float) -> None:
+    rules = RULES.model_copy(update={"prior_weight": constant(weight)})
+    with pytest.raises(NothingToJudge, match="nothing in 'red'"):
+        play(Seat("a", Mute()), Seat("b", Mute()), rules=rules)
 
 
 # --- time -------------------------------------------------------------------------------------------------------------

@@ -377,11 +377,14 @@ def test_presets_ship_and_come_with_zoos() -> None:
 
         @hookimpl
         def referee_zoos(self, register: Any) -> None:
-            register(ZooSpec("z", "a zoo", "zs", presets={"zs": "height = 8"}))
+            over = 'preset = "zs"\nwidth = 16\n[[referees]]\nname = "b"'
+            below = 'height = 8\nwidth = 8\n[[referees]]\nname = "a"'
+            register(ZooSpec("z", "a zoo", "zs", presets={"zs": below, "over": over}))
 
     registry = Registry()
     assert registry.add(Zoo(), "z").status == "active"
-    assert preset("zs", registry) == {"height": 8}
+    assert preset("zs", registry) == {"height": 8, "width": 8, "referees": [{"name": "a"}]}
+    assert preset("over", registry) == {"height": 8, "width": 16, "referees": [{"name": "b"}]}
     assert preset("paper", registry)["rules"]["steps"] == 160
     with pytest.raises(OptionError, match=r"There is no preset 'papre'\. Did you mean 'paper'"):
         preset("papre", registry)

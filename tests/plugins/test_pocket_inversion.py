@@ -8,6 +8,8 @@ from PIL import Image
 
 from referee import generate, load, sample, score
 from referee.inversion import invert
+from referee.layers import preset
+from referee.plugins import discover
 from referee.randomness import generator
 
 SHORT = {"rules": {"steps": 24, "tail": 2, "views": 6, "noise": 0.03, "restart_every": 0}}
@@ -90,3 +92,14 @@ def test_the_gradient_on_the_latent_is_that_of_the_loss():
     with torch.no_grad():
         slope = (value(z + step) - value(z - step)) / (2 * step.norm().item())
     assert slope == pytest.approx(g.norm().item(), rel=0.05)
+
+
+def test_the_panel_puts_things_in_place_and_leaves_other_prompts_to_blip2():
+    panel = load(settings={**preset("panel", discover()), **SHORT}, device="cpu")
+    alone = load(settings=SHORT, device="cpu")
+    with pytest.warns(UserWarning, match="'place' sits the run out"):
+        result = generate(PROMPT, panel, seed=1)
+    assert torch.equal(result.images, generate(PROMPT, alone, seed=1).images)
+    placed = generate("a red circle above a blue striped square", panel, seed=1)
+    assert set(placed.history[0]["losses"]) == {"blip2", "place"}
+    assert placed.history[-3]["losses"]["place"][0] < 0.5 * placed.history[0]["losses"]["place"][0]

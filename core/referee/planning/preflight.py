@@ -19,7 +19,7 @@ import torch
 
 from referee import zoos
 from referee.contract import Prior, Progress, Referee
-from referee.errors import OptionError, PluginError, RefereeError, where
+from referee.errors import NothingToJudge, OptionError, PluginError, RefereeError, where
 from referee.gradients import ViewPlan, resize
 from referee.hooks import Checkpoint, Place, ZooSpec
 from referee.parts import Order, make, ordered
@@ -199,7 +199,10 @@ def referee_cost(part: RefereePart, referee: Referee, prompt: Prompt, settings: 
     portion, size, meter = plan.portions()[0], referee.input_size, Meter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loss = referee.read(Prompt(part.prompt) if part.prompt is not None else prompt)
+        try:
+            loss = referee.read(Prompt(part.prompt) if part.prompt is not None else prompt)
+        except NothingToJudge:  # it sits the run out
+            return Cost(part.title, "referee", *weights(referee), {"views": 0}, 0, rests=part.offload)
     with no_numbers():
         x = torch.zeros(len(settings.seeds), 3, settings.height, settings.width)
         with meter:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from referee.contract import Loss, Losses, Prompt, Views
-from referee.errors import OptionError, PromptError
+from referee.errors import NothingToJudge, OptionError
 from referee.hooks import Place
 from referee_grounding_vqa.detector import Detector
 from referee_grounding_vqa.loss import attribute_loss, relation_loss, soft_centres
@@ -69,13 +69,14 @@ class GroundingVqaReferee:
             UserWarning: a relation is between two things of one phrase, which cannot be told apart: it is left out.
 
         Raises:
-            PromptError: no phrase can be made out, or nothing is left to judge by.
+            PromptError: no phrase can be made out.
+            NothingToJudge: nothing is left to judge by.
         """
         asked = self.ask(prompt)
         questions = self._questions(asked) if self.vqa and self._options.attributes else []
         names, queries, pairs = self._places(asked) if self.detector and self._options.relations else ([], None, [])
         if not questions and not pairs:
-            raise PromptError(
+            raise NothingToJudge(
                 f"grounding-vqa has nothing to judge '{prompt.text}' by: there is no relation in it "
                 f"({len(asked.phrases)} phrases, by {asked.source}), and attributes do not play. Give it a BLIP-VQA "
                 "(grounding-vqa:vqa=FOLDER), or relations as data: "
