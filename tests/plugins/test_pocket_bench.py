@@ -19,9 +19,11 @@ from referee.bench.records import read
 from referee.command.app import main
 from referee.errors import OptionError, WeightsError
 from referee.hooks import Hooks
+from referee.layers import preset
 from referee.pixels import from_pillow, to_pillow
 from referee.plugins import Registry, discover
 from referee.prompt import Prompt
+from referee.settings import build
 from referee.testing import check_bench
 from referee_pocket import world
 from referee_pocket.judge import Judge
@@ -87,6 +89,7 @@ def test_all_its_methods_are_settings(registry: Registry) -> None:
     assert bare.rules.prior_weight.most == 0
     assert methods["blip2-clip-vqa-sds"].maker.families == ("blip", "clip", "owl")
     assert methods["blip2-sds"].maker.weights
+    assert methods["panel"].plan.settings.referees == build([preset("panel", registry)]).referees
 
 
 @pytest.mark.parametrize(

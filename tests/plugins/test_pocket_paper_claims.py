@@ -211,5 +211,5 @@ def test_main_rows_are_sure_enough() -> None:
     (table,) = chosen("3")
     assert all(0.5 / count**0.5 <= 0.05 for count in table.prompts.values())
     assert wanted(TABLES, "blip2-sds", ATTRIBUTES) == 100
-    assert wanted(chosen("f6"), "panel-flip", SPATIAL) == 60
+    assert wanted(chosen("f6"), "panel-flip", SPATIAL) == 40
     assert wanted(chosen("f6"), "panel-flip", ATTRIBUTES) == 0

@@ -274,7 +274,7 @@ def _told(outcome: Outcome) -> str:
 def new(
     name: Annotated[str, typer.Argument(help="Of the plug-in; the project is referee-NAME.", show_default=False)],
     kind: Annotated[
-        str, typer.Option("--kind", metavar="referee|prior|augmentation|balancer|zoo", help="What it offers.")
+        str, typer.Option("--kind", metavar="referee|prior|augmentation|balancer|zoo|bench", help="What it offers.")
     ] = "referee",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where to. [dim]default: ./referee-NAME[/dim]")

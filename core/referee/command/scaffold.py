@@ -32,6 +32,7 @@ USAGE: dict[Kind, str] = {
     "augmentation": 'referee generate "a red circle" --aug $name',
     "balancer": """referee generate "a red circle" --set 'balancer.name="$name"'""",
     "zoo": 'referee generate "a red circle" --zoo $name',
+    "bench": "referee bench $name --out runs/$name",
 }
 LONGEST = 40
 

@@ -49,11 +49,11 @@ def convert(options: Conversion, folder: Path) -> None:
 
 def _whole(options: Conversion) -> Blip2:
     """All from LAVIS: the stage-1 file, and the vision tower from it or from EVA's file."""
-    pieces = read_vocabulary(options.vocab)
     state = _tower(read_tensors(options.lavis), options)
     with _of(options.lavis, MEND):
         network, head = from_lavis(state)
     del state
+    pieces = read_vocabulary(options.vocab)  # without a file it is asked of the hub: not for a checkpoint that is none
     heads = {"vision_heads": options.vision_heads, "qformer_heads": options.qformer_heads}
     with _of(options.lavis):
         config = config_of(network, **heads, padding=pieces.index("[PAD]"))

@@ -31,7 +31,7 @@ UNITS = (
 METHOD, ALONE, BARE, SDS, PLAIN, STRONG = "blip2-sds", "blip2", "blip2-noaug", "sds", "plain-4", "plain-16"
 """The method of the paper; the referee without the prior; that without augmentations; the prior without referees; its
 plain samples, and those of strong guidance."""
-MAIN, FEW = 100, 60
+MAIN, FEW = 100, 40
 """Prompts of the rows that carry the paper (a share's standard error is at most .05), and of an ablation."""
 COIN = 0.693
 """ITM loss of a referee that does not know: ln 2."""
