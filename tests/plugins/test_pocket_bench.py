@@ -254,3 +254,14 @@ def test_without_augmentation_the_picture_is_adversarial(registry: Registry) -> 
     assert fmean(scores["itm_plain"] for scores in scored) < 0.3
     assert fmean(scores["itm_augmented"] for scores in scored) > 2
     assert fmean(scores["right"] for scores in scored) < 0.3
+
+
+@pytest.mark.parametrize(("table", "first", "count"), [("priors", "blip2-sds", 8), ("balancers", "norm", 10)])
+def test_its_other_tables_are_settings_too(registry: Registry, table: str, first: str, count: int) -> None:
+    bench = opened(registry, f"pocket:table={table}")
+    own = {name: layer for name, layer in bench.methods().items() if "torchjd" not in str(layer)}
+    methods = {one.name: one for one in prepare(own, bench.items(), registry)}
+    assert (next(iter(bench.methods())), len(bench.methods())) == (first, count)
+    assert len({one.maker.digest for one in methods.values()}) == len(methods)
+    parts = {len(one.plan.settings.referees) for one in methods.values()}
+    assert parts == ({1} if table == "priors" else {3})

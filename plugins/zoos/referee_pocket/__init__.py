@@ -1,7 +1,7 @@
 """The pocket zoo: a little world and every model that plays in it, small enough to ship.
 
 Vocabulary and grammar are in `words`, the renderer in `world`, the held-out judge in `judge` and, for `--judge
-pocket-judge`, in `referee`; `bench` asks how often pictures are right, by the methods of ``methods.toml``, and `paper`
+pocket-judge`, in `referee`; `bench` asks how often pictures are right, by the methods of the tables in ``methods``, and `paper`
 which of the paper's claims hold here. ``python -m referee_pocket.train`` rebuilds the weights. Importing this package
 imports no torch.
 """
@@ -125,6 +125,12 @@ class BenchOptions(BaseModel):
         json_schema_extra=SELECTS,
     )
     n: int = Field(60, ge=1, le=1000, description="prompts of each suite", json_schema_extra=SELECTS)
+    table: Literal["main", "priors", "balancers"] = Field(
+        "main",
+        description="which methods are its own: what inversion gives; relatives of the prior's sds; rules that balance "
+        "three referees",
+        json_schema_extra=SELECTS,
+    )
     split: Literal["test", "tune"] = Field("test", description="test, or tune: prompts that settings may be chosen by")
     views: int = Field(16, ge=1, description="augmented views on which the referees' losses are told")
     weights: Path = Field(WEIGHTS, description="folder of the judge and of the referees that score")

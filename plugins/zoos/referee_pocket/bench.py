@@ -24,6 +24,11 @@ from referee_pocket.words import Suite, prompts
 
 SUITES: dict[str, Suite] = {"attributes": "attributes", "spatial": "relations", "complex": "complex"}
 """The bench's names, and those of the lists of prompts."""
+EQUALS = (
+    {"name": "blip2"}, {"name": "clip"},
+    {"name": "grounding-vqa", "label": "place", "options": {"attributes": 0, "margin": 0.35}},
+)  # fmt: skip
+"""The panel of the table of balancers: content, style and place, of one weight."""
 VIEWS_AT = 10**6
 """The step whose views are scored: no run comes so far, so none has seen them."""
 COLUMNS = {
@@ -66,9 +71,11 @@ class PocketBench:
         ]
 
     def methods(self) -> Mapping[str, Layer]:
-        """Those of methods.toml, always with this zoo."""
-        read = tomllib.loads((HERE / "methods.toml").read_text(encoding="utf-8"))
-        return {name: {"zoo": "pocket", **layer} for name, layer in read.items()}
+        """Those of the table, always with this zoo."""
+        table = self.options.table
+        read = tomllib.loads((HERE / "methods" / f"{table}.toml").read_text(encoding="utf-8"))
+        below = {"zoo": "pocket", **({"referees": EQUALS} if table == "balancers" else {})}
+        return {name: {**below, **layer} for name, layer in read.items()}
 
     @cached_property
     def _judge(self) -> Judge:

@@ -37,7 +37,7 @@ COIN = 0.693
 """ITM loss of a referee that does not know: ln 2."""
 
 LAYERS: Mapping[str, Layer] = {
-    **tomllib.loads((Path(__file__).parents[1] / "methods.toml").read_text(encoding="utf-8")),
+    **tomllib.loads((Path(__file__).parents[1] / "methods" / "main.toml").read_text(encoding="utf-8")),
     STRONG: {"draw": "sample", "prior": {"options": {"sample_cfg": 16.0}}},
 }
 """Those of the bench `pocket`, and one more."""
