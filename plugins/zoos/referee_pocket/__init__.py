@@ -1,9 +1,9 @@
 """The pocket zoo: a little world and every model that plays in it, small enough to ship.
 
 Vocabulary and grammar are in `words`, the renderer in `world`, the held-out judge in `judge` and, for `--judge
-pocket-judge`, in `referee`; `bench` asks how often pictures are right, by the methods of the tables in ``methods``, and `paper`
-which of the paper's claims hold here. ``python -m referee_pocket.train`` rebuilds the weights. Importing this package
-imports no torch.
+pocket-judge`, in `referee`; `bench` asks how often pictures are right, by the methods of the tables in ``methods``, and
+`paper` which of the paper's claims hold here. ``python -m referee_pocket.train`` rebuilds the weights. Importing this
+package imports no torch.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 from referee_pocket.paper.claims import ATTRIBUTES, SPATIAL, Beside, Number, Part, Row, Table
 from referee_pocket.paper.methods import BARE, FEW, LAYERS, MAIN, METHOD, beats, row
 
-PANEL = "blip2-vqa-sds"
+PANEL = "panel"
 CROP = 0.25
 """Smallest share of the picture that a cropped view keeps."""
 _crop: dict[str, Any] = {"augmentation": {"options": {"crop": CROP}}}
@@ -24,7 +24,7 @@ FIGURE_6 = Table(
         Row("with crops", "crop", {}, _crop, "at least a quarter of the area is kept", (ATTRIBUTES,)),
         Row("with flips", "flip", {}, _flip, "half of the views"),
         Row("two referees, without", PANEL, {}, LAYERS[PANEL],
-            "not in the paper: BLIP-2 is blind to place, grounding-vqa is not", (SPATIAL,)),
+            "not in the paper: BLIP-2 is blind to place, a detector is not", (SPATIAL,)),
         Row("two referees, with flips", "panel-flip", {}, {**LAYERS[PANEL], **_flip}, "", (SPATIAL,)),
     ),
     (Beside("all attributes"), Beside("as many things as asked", (ATTRIBUTES, "exact")),
