@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import tomli_w
 import torch
 
 from referee.bench.compute import equal, of_draw, of_run
 from referee.bench.draws import DRAWS
+from referee.bench.methods import prepare
 from referee.bench.peers import COUNTS, BestOf, Noise
 from referee.contract import FewStep, Image
 from referee.layers import preset
@@ -46,6 +49,14 @@ def test_a_method_costs_what_a_run_of_the_preset_costs(parts: Parts, method: str
     name, options = draw["name"], dict(draw["options"])
     count = options.pop(COUNTS[name])
     assert equal(name, options, parts, PROMPT, of_run(PRESET, REGISTRY, PROMPT)) == {**options, COUNTS[name]: count}
+
+
+def test_how_they_draw_can_be_written_into_a_picture() -> None:
+    """As TOML, which has no null: options that are not given are left out."""
+    bench = PocketBench(BenchOptions(n=1))
+    for method in prepare(METHODS, bench.items(), REGISTRY, zoo="pocket"):
+        draw = tomllib.loads(tomli_w.dumps(method.maker.draw))
+        assert draw == {"name": draw["name"], **method.options.model_dump(exclude_none=True)}
 
 
 def test_the_forecast_is_what_a_run_computes(parts: Parts) -> None:

@@ -153,7 +153,7 @@ def _method(name: str, layer: Layer, items: Sequence[Item], registry: Registry, 
     from referee.folder.checkpoint import decisive  # imports torch: after all that can be refused
 
     maker = Maker(
-        draw={"name": draw, **options.model_dump(mode="json")},
+        draw={"name": draw, **options.model_dump(mode="json", exclude_none=True)},  # TOML has no null
         settings=decisive(plan.settings.model_copy(update={"seeds": (0,)})),  # they are the item's
         weights=hashes(plan.settings, registry),
         families=tuple(sorted({family for order in plan.referees for family in families(order.spec)})),
