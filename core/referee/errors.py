@@ -2,6 +2,7 @@
 
 RefereeError                exit code 2: the input was refused, nothing was written; 1 if a run had begun
 |-- PromptError             the prompt is empty, too long, or has words that the zoo cannot draw
+|   `-- NothingToJudge      it has nothing of what a referee judges
 |-- OptionError             an option, setting or schedule has the wrong name, type or value
 |-- PluginError             a plug-in is unknown, failed to load, or two share one name; a referee failed at a step
 |-- WeightsError            a checkpoint is missing, cut short, or of another kind

@@ -28,8 +28,8 @@ from torch import Tensor
 from referee import balance
 from referee.contract import Augmentation, Balancer, Image, Latent, Memory, Prior, Progress, Prompt, Pull
 from referee.control.canvas import Canvas
-from referee.errors import OptionError, blamed
-from referee.panel import Panel, Space, check, pictured, shaped
+from referee.errors import OptionError, blamed, nearest
+from referee.panel import SPACES, Panel, Space, check, pictured, shaped, warn_of_idle
 from referee.randomness import generators, normal
 from referee.rules import Rules
 from referee.seat import Seat
@@ -124,12 +124,16 @@ def invert(
     prompt = Prompt(prompt) if isinstance(prompt, str) else prompt
     canvas = prior if isinstance(prior, Canvas) else None
     first = rules.first_step(canvas.strength) if canvas else 0
-    check(seats, rules, first)
+    check(seats, rules)
     _check_seeds(seeds)
+    if space not in SPACES:
+        raise OptionError(f"There is no space '{space}' to balance in. {nearest(space, SPACES)}")
     plays_prior = rules.prior_weight.most > 0
     memory = {} if memory is None else memory
     memory |= _copies(state.memory, device) if state else {}
     panel = Panel(seats, prompt, rules, augmentation, balancer, space, seeds, memory, device)
+    check(panel.seats, rules)  # once more: who has nothing to judge sits out
+    warn_of_idle(panel.seats, rules, first)
     pull_of: Pull | None = prior.read(prompt) if plays_prior else None
     first_of_tail = rules.steps - rules.tail if plays_prior else rules.steps
 

@@ -56,6 +56,8 @@ class Judge:
     def __post_init__(self) -> None:
         if self.every < 1 or (self.patience is not None and self.patience < 1):
             raise OptionError(f"'{self.name}': every and patience must be at least 1.")
+        if self.keep not in ("best", "last"):
+            raise OptionError(f"'{self.name}': keep is '{self.keep}'; say best or last.")
         if self.patience is not None and self.keep == "last":
             raise OptionError(f"'{self.name}': patience ends a picture at its best; it does not go with keep=last.")
 

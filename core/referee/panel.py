@@ -8,7 +8,7 @@ crops and colours, each at its own size.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -35,10 +35,11 @@ from referee.timeout import limited
 
 PerSample = Float[Tensor, "n"]
 Space = Literal["latent", "image"]
+SPACES: tuple[Space, ...] = ("latent", "image")
 KEPT = "panel/"
 """In a run's memory: ``panel/NAME`` is the last gradient of a referee that does not play at every step."""
-PORTION = "panel/at once/"
-"""In a run's memory: ``panel/at once/NAME`` is how many views fit, once memory ran out."""
+PORTION = "at once/"
+"""In a run's memory: ``at once/NAME`` is how many views fit, once memory ran out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,7 @@ class Panel:
                     self.losses_of[seat.name] = read(seat, prompt, device)
                 except NothingToJudge as nothing:
                     silent[seat.name] = nothing
-        if silent and not self.losses_of:
-            raise next(iter(silent.values()))
-        for name in silent:
-            warnings.warn(f"'{name}' sits the run out: the prompt has nothing of what it judges.", stacklevel=3)
+        say_who_is_silent(silent, self.losses_of, "sits the run out")
         self.seats = [seat for seat in seats if seat.name in self.losses_of]
         self.maps: dict[str, Float[Tensor, "n H W"]] = {}
         """|d loss / d image|, summed over channels, of each referee when it was last asked. For the eye alone."""
@@ -183,19 +181,29 @@ class Panel:
         return seat.is_due(k, self.rules.steps) or KEPT + seat.name not in self.memory
 
 
+def say_who_is_silent(silent: Mapping[str, NothingToJudge], others: Sized, so: str) -> None:
+    """Warn of those that the prompt has nothing for.
+
+    Raises:
+        NothingToJudge: there are no others.
+    """
+    if silent and not others:
+        raise next(iter(silent.values()))
+    for name in silent:
+        warnings.warn(f"'{name}' {so}: the prompt has nothing of what it judges.", stacklevel=4)
+
+
 def at_once(memory: Memory) -> dict[str, int]:
     """How many views of each referee fit at once, of those for whom memory ran out in a run."""
     return {n.removeprefix(PORTION): int(found[0]) for n, found in memory.items() if n.startswith(PORTION)}
 
 
-def check(seats: Sequence[Seat], rules: Rules, first: int = 0) -> None:
-    """Refuse a panel that cannot play, and say once if at some steps, from the first one played, nobody pushes.
+def check(seats: Sequence[Seat], rules: Rules) -> None:
+    """Refuse a panel that cannot play.
 
     Raises:
-        OptionError: two seats of one name, one called "prior", a negative weight, a time that is none, nobody.
-
-    Warns:
-        UserWarning: there are steps at which no referee plays.
+        OptionError: two seats of one name, one called "prior", a negative weight, none above 0, a time that is none,
+            nobody.
     """
     names = [seat.name for seat in seats]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -203,7 +211,7 @@ def check(seats: Sequence[Seat], rules: Rules, first: int = 0) -> None:
     if "prior" in names:
         raise OptionError("A referee cannot be called 'prior': the prior's own norm goes by that name.")
     has_prior = rules.prior_weight.most > 0
-    if not any(seat.weight.most > 0 for seat in seats) and not has_prior:
+    if not seats and not has_prior:
         raise OptionError("Nobody plays: name a referee, or give the prior a weight above 0.")
     for seat in seats:
         if seat.weight.least < 0:
@@ -214,11 +222,19 @@ def check(seats: Sequence[Seat], rules: Rules, first: int = 0) -> None:
             )
         if seat.every < 1 or (seat.views is not None and seat.views < 1):
             raise OptionError(f"'{seat.name}': every and views must be at least 1.")
+    if seats and not any(seat.weight.most > 0 for seat in seats):
+        who = " and ".join(f"'{name}'" for name in names)
+        raise OptionError(f"{who} can have no say: the weight is 0 all along. Give one a weight above 0.")
+
+
+def warn_of_idle(seats: Sequence[Seat], rules: Rules, first: int = 0) -> None:
+    """Say once if at some steps, from the first one played, nobody pushes."""
+    has_prior = rules.prior_weight.most > 0
     steered = rules.steps - rules.tail if has_prior else rules.steps
     if idle := [k for k in range(first, steered) if seats and not any(seat.plays_at(k, rules.steps) for seat in seats)]:
         who = "only the prior moves the latent" if has_prior else "nothing but noise moves the latent"
         some = f"{len(idle)} of {steered - first} steps, first at step {idle[0]}"
-        warnings.warn(f"No referee plays at {some}: there {who}.", stacklevel=3)
+        warnings.warn(f"No referee plays at {some}: there {who}.", stacklevel=4)
 
 
 def pictured(x: Tensor, count: int, size: tuple[int, int]) -> Image:

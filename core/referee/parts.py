@@ -192,6 +192,9 @@ def assemble(plan: Plan, *, weights: bool = True) -> Parts:
     if plan.prior is None:
         raise OptionError("No prior is named, and it owns the latent space: add --prior NAME or a preset that has one.")
     place = Place(device_name(settings.device), settings.dtype, weights)
+    balancer = (
+        make(plan.balancer, place, Balancer) if plan.balancer else balance.norm
+    )  # no model: its errors come first
     prior = make(plan.prior, place, Prior)
     size = (settings.height, settings.width)
     prior.latent_shape(*size)
@@ -203,7 +206,7 @@ def assemble(plan: Plan, *, weights: bool = True) -> Parts:
         seats=seats_of(plan, weights=weights),
         prior=prior,
         augmentation=make(plan.augmentation, place, Augmentation) if plan.augmentation else None,
-        balancer=make(plan.balancer, place, Balancer) if plan.balancer else balance.norm,
+        balancer=balancer,
         rules=settings.rules,
         size=size,
         device=place.device,

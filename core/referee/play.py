@@ -17,11 +17,11 @@ from referee.contract import Augmentation, Balancer, Encoder, Image, Latent, Pri
 from referee.control.canvas import Canvas, canvas
 from referee.control.init_image import STRENGTH, STRENGTH_MASKED, prepared
 from referee.control.photo import read_photo
-from referee.errors import OptionError, PluginError
+from referee.errors import NothingToJudge, OptionError, PluginError
 from referee.inversion import Step, invert
 from referee.judging import Judge, Sitting, verdict
 from referee.layers import Layer, preset
-from referee.panel import Space, pictured
+from referee.panel import Space, pictured, say_who_is_silent
 from referee.parts import Parts, assemble, check, of_kin
 from referee.pixels import from_pillow
 from referee.plugins import Registry, discover
@@ -186,6 +186,7 @@ def drain(
         space=parts.space, seeds=seeds, size=parts.size, device=parts.device, state=now.state,
     )  # fmt: skip
     rows = [dict(row) for row in history if now.state and row["step"] < now.state.k]
+    now = now.knowing(rows)
 
     def decode(latent: Latent) -> Image:
         with torch.no_grad():
@@ -266,6 +267,7 @@ def score(
     Raises:
         OptionError: the file is no picture, or the tensor is not one image.
         PluginError: a referee gave something other than one number.
+        NothingToJudge: the prompt has nothing for any of them; where one has something, a warning names the others.
 
     >>> from referee.testing import ToyReferee
     >>> score(torch.zeros(1, 3, 8, 8), "red", [Seat("toy", ToyReferee())])
@@ -275,11 +277,17 @@ def score(
     x = (image if isinstance(image, Tensor) else from_pillow(image)).to(device)
     if x.ndim != 4 or x.shape[:2] != (1, 3):
         raise OptionError(f"One image is scored, a tensor (1, 3, H, W) in [0, 1]; this one is {tuple(x.shape)}.")
-    losses = {}
+    losses: dict[str, float] = {}
+    silent: dict[str, NothingToJudge] = {}
     with torch.no_grad():
         for seat in seats:
             seen = seat.region.crop(x) if seat.region else x
             with at_work(seat, device):
-                found = verdict(seat.name, seat.referee, seat.referee.read(seat.prompt or prompt), seen)
+                try:
+                    found = verdict(seat.name, seat.referee, seat.referee.read(seat.prompt or prompt), seen)
+                except NothingToJudge as nothing:
+                    silent[seat.name] = nothing
+                    continue
             losses[seat.name] = found.item()
+    say_who_is_silent(silent, losses, "has no score")
     return losses

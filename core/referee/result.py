@@ -91,6 +91,7 @@ class Standing:
         state: the loop's.
         best: the latents of the least mean loss so far, (n, c, h, w); None before two steps were judged.
         least: those losses, (n,).
+        heard: whose losses they are the mean of; steps at which one of them is not asked are no match for that.
         maps: as in `Result`.
         kept: the latents of the judge's best verdicts so far, (n, c, h, w), on the CPU; None before there is one.
     """
@@ -98,6 +99,7 @@ class Standing:
     state: State | None = None
     best: Latent | None = None
     least: Float[Tensor, "n"] | None = None
+    heard: frozenset[str] = frozenset()
     maps: Mapping[str, Float[Tensor, "n H W"]] = field(default_factory=dict)
     kept: Latent | None = None
 
@@ -107,12 +109,23 @@ class Standing:
         if not step.losses or before is None:
             return replace(self, maps=maps)
         mean = torch.stack(list(step.losses.values())).mean(0).nan_to_num(nan=torch.inf)  # NaN is never best
-        if self.best is None or self.least is None:
-            return replace(self, best=before, least=mean, maps=maps)
+        heard = frozenset(step.losses)
+        if self.best is None or self.least is None or heard > self.heard:
+            return replace(self, best=before, least=mean, heard=heard, maps=maps)
+        if heard != self.heard:
+            return replace(self, maps=maps)
         better = (mean < self.least)[:, None, None, None]
         return replace(
             self, best=torch.where(better, before, self.best), least=torch.minimum(mean, self.least), maps=maps
         )
+
+    def knowing(self, rows: Sequence[Mapping[str, Any]]) -> Standing:
+        """With ``heard`` as the rows of the steps so far have it."""
+        heard = self.heard
+        for row in rows[1:]:  # of the first, there was no latent to keep
+            if (asked := frozenset(row["losses"])) > heard:
+                heard = asked
+        return replace(self, heard=heard)
 
     def keeping(self, z: Latent, better: Sequence[bool]) -> Standing:
         """With the latents of those that the judge likes better than all before."""

@@ -11,7 +11,7 @@ import torch
 
 from referee.contract import Augmentation, Loss, Losses, Prompt, Referee, Views
 from referee.control.region import Region
-from referee.errors import PluginError
+from referee.errors import OptionError, PluginError
 from referee.holdings import lent
 from referee.schedules import Schedule, constant
 
@@ -30,11 +30,11 @@ class Seat:
     Attributes:
         name: of its own at the table; not "prior".
         referee: who sits there.
-        weight: its share, as the run goes on; at 0 it is not asked.
+        weight: its share, as the run goes on, a schedule or a number; at 0 it is not asked.
         start, until: it plays while start <= progress < until, fractions of the run.
         views: views per step; None for as many as the rules say.
         augmentation: of its views: the run's ("shared"), one of its own, or None for the plain image, once.
-        prompt: what it judges by; None for the run's.
+        prompt: what it judges by, a text will do; None for the run's.
         negative: it should not be satisfied: see `read`.
         margin: of a negative referee, in its loss's unit; None for its loss on a plain grey picture.
         every: it is asked at each such step, counted from the first after ``start``.
@@ -42,6 +42,9 @@ class Seat:
         offload: its weights rest in the CPU's memory while it is not asked: see `referee.holdings.lent`.
         timeout: seconds within which it must answer at a step: see `referee.timeout`; None for no end.
         region: the part of the picture that it sees; None for all of it.
+
+    Raises:
+        OptionError: a word that means nothing, or a margin of one that is not negative.
     """
 
     name: str
@@ -59,6 +62,18 @@ class Seat:
     timeout: float | None = None
     offload: bool = False
     region: Region | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weight, (int, float)):
+            object.__setattr__(self, "weight", constant(self.weight))
+        if isinstance(self.prompt, str):
+            object.__setattr__(self, "prompt", Prompt(self.prompt))
+        if self.between not in ("reuse", "leave"):
+            raise OptionError(f"'{self.name}': between is '{self.between}'; say reuse or leave.")
+        if isinstance(self.augmentation, str) and self.augmentation != "shared":
+            raise OptionError(f"'{self.name}': augmentation is '{self.augmentation}'; say shared, None or an object.")
+        if self.margin is not None and not self.negative:
+            raise OptionError(f"'{self.name}' has a margin, which only a negative referee needs: add negative=True.")
 
     def weight_at(self, k: int, steps: int) -> float:
         """Its weight at a step, 0 outside its time."""

@@ -51,7 +51,10 @@ def parse_part(text: str, model: type[BaseModel]) -> dict[str, Any]:
     for piece in _split(options):
         key, equals, value = (word.strip() for word in piece.partition("="))
         if not equals or not key:
-            raise OptionError(f"'{piece}' in '{text}' is not of the form key=value.")
+            raise OptionError(
+                f"'{piece}' in '{text}' is not of the form key=value. A value with commas goes into double quotes: "
+                'prompt="a red circle, a blue square".'
+            )
         if key not in own:
             layer.setdefault("options", {})[key] = parse_value(value)
         elif own[key].annotation == str | None:  # a label of 7 is a label

@@ -410,7 +410,7 @@ def test_images_of_any_fitting_size() -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "nobody": ({"seats": [], "prior_weight": 0}, "Nobody plays"),
-    "nobody who weighs": ({"seats": [Seat("a", Fond(), constant(0))], "prior_weight": 0}, "Nobody plays"),
+    "nobody who weighs": ({"seats": [Seat("a", Fond(), constant(0))], "prior_weight": 0.1}, "'a' can have no say"),
     "twins": ({"seats": [Seat("a", Fond()), Seat("a", Fond())]}, "Two referees are called 'a'"),
     "called prior": ({"seats": [Seat("prior", Fond())]}, "cannot be called 'prior'"),
     "negative": ({"seats": [Seat("a", Fond(), linear(1, -1))]}, "The weight of 'a' falls to -1"),

@@ -53,7 +53,7 @@ def test_the_micro_batch_is_halved_and_the_run_is_as_if_it_had_been_asked_for(er
     assert len(told) == 2, "10, 5, 2: once each"
     assert "scores 2 views at once from now on; next time say --set rules.micro_batch=2" in str(told[1].message)
     assert referee.shown == [10, 5] + [2] * 18, "no step but the first tries more"
-    assert memory["panel/at once/large"].tolist() == [2, 2], "a run that is taken up again knows it"
+    assert memory["at once/large"].tolist() == [2, 2], "a run that is taken up again knows it"
     for step, wanted in zip(found, play(Large(99), micro_batch=2), strict=True):
         assert torch.equal(step.z, wanted.z)
         assert {name: loss.tolist() for name, loss in step.losses.items()} == {

@@ -368,3 +368,29 @@ def test_the_priors_map_is_what_its_step_changes() -> None:
     z = torch.stack([torch.randn(3, 4, 4, generator=g) for g in _starts((3, 8))])
     expected = (ToyPrior().decode(z - 0.5 * _pull(z)) - ToyPrior().decode(z)).abs().sum(1)
     torch.testing.assert_close(step.maps["prior"], expected)
+
+
+# --- what is refused, and what is said --------------------------------------------------------------------------------
+
+
+def test_weights_of_nought_are_refused_whatever_the_prior_weighs() -> None:
+    with pytest.raises(OptionError, match=r"'a' and 'b' can have no say: the weight is 0 all along"):
+        play(Seat("a", ToyReferee(), constant(0)), Seat("b", ToyReferee(), weight=0))  # type: ignore[arg-type]
+
+
+def test_who_is_left_by_those_with_nothing_to_judge_is_looked_at_again() -> None:
+    with pytest.warns(UserWarning, match="'b' sits"), pytest.raises(OptionError, match="'a' can have no say"):
+        play(Seat("a", ToyReferee(), constant(0)), Seat("b", Mute()))
+    with pytest.warns(UserWarning, match="'b' sits") as told:
+        play(Seat("a", ToyReferee(), start=0.5), Seat("b", Mute()))
+    assert any("No referee plays at 5 of 8 steps" in str(one.message) for one in told)
+
+
+def test_seats_read_numbers_and_texts_and_refuse_words_without_a_meaning() -> None:
+    seat = Seat("a", ToyReferee(), weight=2, prompt="blue")  # type: ignore[arg-type]
+    assert (seat.weight, seat.prompt) == (constant(2), Prompt("blue"))
+    for wrong in ({"between": "hold"}, {"augmentation": "none"}, {"margin": 1.0}):
+        with pytest.raises(OptionError, match=str(next(iter(wrong)))):
+            Seat("a", ToyReferee(), **wrong)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="no space 'imag'"):
+        play(Seat("a", ToyReferee()), space="imag")

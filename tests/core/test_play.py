@@ -16,16 +16,16 @@ from PIL import Image
 
 from referee.contract import Image as Images
 from referee.contract import Losses, Prompt, Viewer, Views
-from referee.errors import OptionError, PluginError, PromptError
+from referee.errors import NothingToJudge, OptionError, PluginError, PromptError
 from referee.hooks import Spec, ZooSpec, hookimpl
 from referee.inversion import Seat, Step, invert
 from referee.parts import Parts
 from referee.pixels import from_pillow, to_pillow
 from referee.play import generate, load, parts_of, sample, score
 from referee.plugins import Registry
-from referee.result import Result, numbers
+from referee.result import Result, Standing, numbers
 from referee.rules import Rules
-from referee.schedules import Schedule
+from referee.schedules import Schedule, constant
 from referee.testing import ToyAugmentation, ToyPrior, ToyReferee
 
 RULES = Rules(steps=12, tail=2, prior_weight=0.1, lr=0.3, noise=0.05, views=2)
@@ -135,6 +135,23 @@ def test_the_best_is_that_of_the_mean_whoever_plays() -> None:
     result = generate("red", parts, on_step=stop)
     assert [set(step.losses) for step in seen] == [{"a"}] * 3 + [{"a", "b"}] * 2
     assert torch.equal(result.z, seen[2].z)
+
+
+def test_steps_at_which_one_is_not_asked_are_no_match_for_those_at_which_all_are() -> None:
+    b = Seat("b", Scripted([[30.0], [20.0]]), constant(1), 3 / 20, 5 / 20)
+    seats = [Seat("a", Scripted([[9.0], [0.1], [0.1], [4.0], [3.0], [0.1]])), b]
+    seen: list[Step] = []
+
+    def stop(step: Step) -> None:
+        seen.append(step)
+        if step.k == 5:
+            raise KeyboardInterrupt
+
+    parts = parts_of(ToyPrior(), seats, rules=Rules(steps=20, tail=2, prior_weight=0.1), size=(8, 8))
+    result = generate("red", parts, on_step=stop)
+    assert [len(step.losses) for step in seen] == [1, 1, 1, 2, 2, 1]
+    assert torch.equal(result.z, seen[3].z), "step 4's losses, the least of both, speak for what step 3 left"
+    assert Standing().knowing(result.history).heard == {"a", "b"}
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf])
@@ -365,3 +382,15 @@ def test_a_result_is_told_in_a_line_and_shown_in_rows() -> None:
         (0, 0, 0), (255, 255, 255), (255, 255, 255),
     ]  # fmt: skip
     assert result.sheet(1).size == (300, 1200)
+
+
+def test_scoring_names_who_has_nothing_to_judge_and_scores_the_others() -> None:
+    class Mute(ToyReferee):
+        def read(self, prompt: Prompt) -> Any:
+            raise NothingToJudge("nothing here")
+
+    x, mute = torch.zeros(1, 3, 8, 8), Seat("place", Mute())
+    with pytest.warns(UserWarning, match="'place' has no score: the prompt has nothing of what it judges"):
+        assert set(score(x, "red", [Seat("toy", ToyReferee()), mute])) == {"toy"}
+    with pytest.raises(NothingToJudge, match="nothing here"):
+        score(x, "red", [mute])

@@ -31,7 +31,7 @@ from referee.hooks import Hooks
 from referee.plugins import KINDS, hook_of
 
 ROOT = Path(__file__).parents[2]
-LARGEST = 1 << 20
+LARGEST = 4 << 20
 """Bytes of all pictures together."""
 
 

@@ -99,7 +99,7 @@ def _with_regions(referees: Any, regions: Iterable[str]) -> list[Any]:
         raise OptionError(
             "--region shows a part of the picture to the first referee, and there is none: add --referee."
         )
-    own = {key: panel[0][key] for key in ("name", "options", "timeout") if key in panel[0]}
+    own = {key: panel[0][key] for key in ("name", "options", "timeout", "offload") if key in panel[0]}
     taken = {part.get("label") for part in panel if isinstance(part, dict)}
     labels = (label for i in range(1, 1000) if (label := f"region-{i}") not in taken)
     for text, label in zip(regions, labels, strict=False):

@@ -260,7 +260,7 @@ def _standing(tensors: Mapping[str, Tensor], seeds: int) -> Standing:
     kept = tensors.get("kept")
     if kept is not None and (kept.shape != state.z.shape or kept.dtype != torch.float32):
         raise ValueError("the judge's best latents are of another shape or type")
-    return Standing(state, best, least, unpacked("map", tensors), kept)
+    return Standing(state, best, least, maps=unpacked("map", tensors), kept=kept)
 
 
 def _stacked(pictures: Sequence[Image.Image]) -> bytes:

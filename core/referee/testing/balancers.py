@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from referee.contract import Balancer, Latent
-from referee.testing.case import PLAYED, SHARED, Case
+from referee.testing.case import PLAYED, SHARED, Case, options_can_be_typed
 from referee.testing.outcome import Check, CheckFailed
 from referee.testing.probe import apart
 
@@ -150,6 +150,7 @@ def bears_bad_rows(case: Case) -> None:
 
 
 CHECKS: tuple[Check, ...] = (
-    *SHARED, keeps_the_contract, order_does_not_matter, one_referee_is_followed, samples_stand_alone,
+    *SHARED, options_can_be_typed, keeps_the_contract,
+    order_does_not_matter, one_referee_is_followed, samples_stand_alone,
     weight_0_is_absence, bears_bad_rows, *PLAYED,
 )  # fmt: skip

@@ -18,9 +18,11 @@ from referee.errors import RefereeError, where
 from referee.hooks import Place, Spec
 from referee.options import validate
 from referee.prompt import Prompt
+from referee.settings import BalancerPart, RefereePart
 from referee.testing.outcome import CheckFailed, LeftOut
 from referee.testing.probe import apart, global_state, modules_in, under_seed
 from referee.testing.start import start
+from referee.typed import own_keys
 
 Play = Callable[["Case"], Sequence[Tensor]]
 """Uses a part as a run would, always with the same input and the same generators; returns what comes out."""
@@ -231,6 +233,13 @@ def agrees_in_bfloat16(case: Case) -> str:
             "type in the factory with an OptionError."
         )
     return f"off by {worst:.1g}"
+
+
+def options_can_be_typed(case: Case) -> None:
+    """None has the name of a key of the part itself, which would be taken for that: ``-r NAME:weight=2``."""
+    keys = own_keys(RefereePart if case.kind == "referee" else BalancerPart)
+    if taken := sorted(keys.keys() & case.spec.options.model_fields.keys()):
+        raise CheckFailed(f"{taken[0]}= after the colon means the {case.kind}'s place, not this option: rename it.")
 
 
 SHARED = (imports_nothing_heavy, options_are_strict, options_round_trip, options_are_described)

@@ -15,7 +15,7 @@ from referee.errors import PromptError
 from referee.gradients import resize
 from referee.prompt import Prompt
 from referee.randomness import normal
-from referee.testing.case import PLAYED, SHARED, Case
+from referee.testing.case import PLAYED, SHARED, Case, options_can_be_typed
 from referee.testing.outcome import Check, CheckFailed, LeftOut
 from referee.testing.probe import MOST_PARAMETERS, apart, in_double, mixed, modules_in, parameters, pictures
 from referee.testing.toys import ToyPrior
@@ -271,7 +271,8 @@ def costs(case: Case) -> str:
 
 
 CHECKS: tuple[Check, ...] = (
-    *SHARED, keeps_the_contract, gives_one_number_per_view, gradient_reaches_the_pixels, gradient_is_the_slope,
+    *SHARED, options_can_be_typed, keeps_the_contract,
+    gives_one_number_per_view, gradient_reaches_the_pixels, gradient_is_the_slope,
     scores_each_view_alone, keeps_prompts_apart, bears_black_white_and_noise, views_whole_pictures, *PLAYED,
     loss_falls, costs,
 )  # fmt: skip

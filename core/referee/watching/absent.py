@@ -25,6 +25,18 @@ def sat_out(
     return {name: (count, played[name]) for name, count in out.items() if count}
 
 
+def silent(names: Iterable[str], norms: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """Who was at the table and never had a say, in sentences.
+
+    >>> list(silent(["a", "b"], [{"a": 1.0}, {"a": 0.5, "prior": 2.0}]))
+    ["'b' sat the whole run out. Nothing on the picture is its doing."]
+    """
+    heard = {name for row in norms for name in row}
+    for name in names:
+        if name not in heard:
+            yield f"'{name}' sat the whole run out. Nothing on the picture is its doing."
+
+
 def told(found: Mapping[str, tuple[int, int]]) -> Iterator[str]:
     """What `sat_out` found, in sentences."""
     for name, (count, played) in found.items():

@@ -43,6 +43,11 @@ def opposed(step: Step) -> str:
     return min(found)[1] if found else ""
 
 
+def _players(step: Step) -> list[str]:
+    """Referees that have a say, asked or by their last gradient."""
+    return [name for name in step.norms if name != "prior"]
+
+
 class Display:
     """Shows steps as they come: a live table and the first picture on a terminal, a line now and then elsewhere."""
 
@@ -51,6 +56,7 @@ class Display:
         self.curves: dict[str, list[float]] = {}
         self.verdicts: list[float] = []
         self.started = time.monotonic()
+        self.first: int | None = None
         self.bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -81,6 +87,7 @@ class Display:
 
     def show(self, step: Step) -> None:
         """Take in one step."""
+        self.first = step.k if self.first is None else self.first
         for name, losses in step.losses.items():
             self.curves.setdefault(name, []).append(losses.mean().item())
         if step.judge is not None:
@@ -117,7 +124,7 @@ class Display:
             )
         if self.verdicts:
             table.add_row("judge", f"{self.verdicts[-1]:.3f}", "", sparkline(self.verdicts), "")
-        if step.agreement is not None and len(step.losses) > 1:
+        if step.agreement is not None and len(_players(step)) > 1:
             table.add_row("agreement", f"{step.agreement.mean().item():.2f}", "", "", "")
         if against := opposed(step):
             table.add_row(against, "", "", "", "")
@@ -125,17 +132,19 @@ class Display:
 
     def _line(self, step: Step) -> str:
         seconds = time.monotonic() - self.started
-        left = seconds / (step.k + 1) * (self.steps - step.k - 1)
+        left = seconds / (step.k + 1 - (self.first or 0)) * (self.steps - step.k - 1)
         pull = f"  |prior| {step.norms['prior'].mean().item():.3g}" if "prior" in step.norms else ""
         losses = "  ".join(
             f"{name} {value.mean().item():.3f} (|g| {step.norms[name].mean().item():.2g})"
             for name, value in step.losses.items()
         )
+        resting = f"{', '.join(players)} by the last gradient" if (players := _players(step)) else ""
         agreed = (
             f"  agreement {step.agreement.mean().item():.2f}"
-            if step.agreement is not None and len(step.losses) > 1
+            if step.agreement is not None and len(_players(step)) > 1
             else ""
         )
         notes = f"  {found}" if (found := opposed(step)) else ""
         notes += f"  judge {self.verdicts[-1]:.3f}" if self.verdicts else ""
-        return f"step {step.k + 1:4}/{self.steps}  {losses or 'prior alone'}{pull}{agreed}{notes}  {left:.0f} s left"
+        who = losses or resting or "prior alone"
+        return f"step {step.k + 1:4}/{self.steps}  {who}{pull}{agreed}{notes}  {left:.0f} s left"

@@ -22,7 +22,7 @@ from referee.folder.film import LOSSLESS, encode
 from referee.folder.record import write_whole
 from referee.folder.run import MAX_FILM, Row, Run, read_plain
 from referee.layers import MAX_TOML
-from referee.watching.absent import sat_out, told
+from referee.watching.absent import sat_out, silent, told
 from referee.watching.curves import Curve, number, svg
 
 MARK = b'<meta name="generator" content="referee">'
@@ -129,7 +129,7 @@ def _view(run: Run) -> dict[str, Any]:
     who = " + ".join(part.title for part in run.settings.referees) or "the prior alone"
     steps = f"{rules.steps} steps" if run.about.command == "generate" else "plain sampling"
     pictures = [_picture(run, seed) for seed in run.pictures]
-    absent = told(sat_out((row.norms, row.sat_out) for row in run.metrics))
+    absent = [*told(sat_out((row.norms, row.sat_out) for row in run.metrics)), *_silent(run)]
     return {
         "prompt": run.prompt.text,
         "facts": f"{who} · {steps} · {size} pixels · {seeds}{zoo}",
@@ -153,6 +153,13 @@ def _view(run: Run) -> dict[str, Any]:
         "made_with": list(_made_with(run)),
         "toml": read_plain(run.folder / "run.toml", MAX_TOML).decode(errors="replace"),
     }  # fmt: skip
+
+
+def _silent(run: Run) -> Iterator[str]:
+    """Of a run that played to its end."""
+    if run.about.command != "generate" or len(run.metrics) < run.settings.rules.steps:
+        return iter(())
+    return silent((part.title for part in run.settings.referees), (row.norms for row in run.metrics))
 
 
 def _picture(run: Run, seed: int) -> dict[str, Any]:

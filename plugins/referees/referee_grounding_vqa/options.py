@@ -29,7 +29,7 @@ class Options(BaseModel):
     )
     attributes: float = Field(default=1.0, ge=0, description="weight of the mean -log P(yes) over the phrases")
     relations: float = Field(default=1.0, ge=0, description="weight of the mean hinge over the relations")
-    margin: float = Field(default=0.25, ge=0, le=1, description="how far apart centres should be, of the image's side")
+    apart: float = Field(default=0.25, ge=0, le=1, description="how far apart centres should be, of the image's side")
     aside: float = Field(
         default=1.0, ge=0, description="weight of how far aside a thing lies that should be left, above ..."
     )

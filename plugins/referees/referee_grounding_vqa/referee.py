@@ -33,7 +33,7 @@ class GroundingVqaReferee:
     Args:
         vqa: for the attributes; None leaves them out.
         detector: for the relations; None leaves them out.
-        options: weights, margin, temperature.
+        options: weights, distances, temperature.
         place: device, and type of the vision towers' matrix products; weights and text stay float32.
 
     Raises:
@@ -76,11 +76,11 @@ class GroundingVqaReferee:
         questions = self._questions(asked) if self.vqa and self._options.attributes else []
         names, queries, pairs = self._places(asked) if self.detector and self._options.relations else ([], None, [])
         if not questions and not pairs:
+            mend = "say attributes=1" if self.vqa else "give it a BLIP-VQA (grounding-vqa:vqa=FOLDER)"
             raise NothingToJudge(
-                f"grounding-vqa has nothing to judge '{prompt.text}' by: there is no relation in it "
-                f"({len(asked.phrases)} phrases, by {asked.source}), and attributes do not play. Give it a BLIP-VQA "
-                "(grounding-vqa:vqa=FOLDER), or relations as data: "
-                'Prompt(text, relations=(("a dog", "left of", "a car"),)).'
+                f"grounding-vqa has nothing to judge '{prompt.text}' by: there is no relation in it of two things that "
+                f"look different ({len(asked.phrases)} phrases, by {asked.source}), and attributes do not play. For "
+                f'those {mend}; or give relations as data: Prompt(text, relations=(("a dog", "left of", "a car"),)).'
             )
 
         def loss(views: Views) -> Losses:
@@ -91,7 +91,7 @@ class GroundingVqaReferee:
             if pairs and queries is not None:
                 centres = dict(zip(names, self._centres(views, queries).unbind(1), strict=True))
                 hinges = [
-                    relation_loss(centres[a], centres[b], r, self._options.margin, self._options.aside)
+                    relation_loss(centres[a], centres[b], r, self._options.apart, self._options.aside)
                     for a, r, b in pairs
                 ]
                 total = total + self._options.relations * torch.stack(hinges).mean(0)

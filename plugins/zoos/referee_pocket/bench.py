@@ -26,7 +26,7 @@ SUITES: dict[str, Suite] = {"attributes": "attributes", "spatial": "relations", 
 """The bench's names, and those of the lists of prompts."""
 EQUALS = (
     {"name": "blip2"}, {"name": "clip"},
-    {"name": "grounding-vqa", "label": "place", "options": {"attributes": 0, "margin": 0.35}},
+    {"name": "grounding-vqa", "label": "place", "options": {"attributes": 0, "apart": 0.35}},
 )  # fmt: skip
 """The panel of the table of balancers: content, style and place, of one weight."""
 VIEWS_AT = 10**6
