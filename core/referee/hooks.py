@@ -87,6 +87,7 @@ class Spec:
         families: of a referee: whose kin its models are ("clip", "blip"); its name if not given. Kin share blind spots,
             so a judge should be of another family than those who play.
         check_prompt: of a referee: raises PromptError for what it cannot judge by, before any model loads.
+        bare: the option that a word without = is taken for: with "name", ``part:UPGrad`` is ``part:name=UPGrad``.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Spec:
     words: Callable[[Any], Sequence[str]] | None = None
     families: Sequence[str] = ()
     check_prompt: Callable[[str], None] | None = None
+    bare: str = ""
 
 
 @dataclass(frozen=True, slots=True)

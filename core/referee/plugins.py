@@ -212,6 +212,11 @@ class Registry:
                 )
             if plugin.name == short and plugin.status == "blocked":
                 raise PluginError(f"The plug-in '{short}' is blocked: {plugin.reason}.")
+        if distribution and self.offered(kind, distribution):
+            raise PluginError(
+                f"'{name}': what follows the colon of the {kind} '{distribution}' are options, key=value. "
+                f"`referee plugins show {distribution}` lists them."
+            )
         raise PluginError(
             f"There is no {kind} called '{name}'. {nearest(short, self.names(kind))} "
             f"If it is a plug-in of its own: pip install referee-{short}"

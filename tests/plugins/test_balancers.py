@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from referee import balance
+from referee.command.asked import settings_of
 from referee.contract import Balancer, Memory, Remembering
 from referee.errors import OptionError, PluginError
 from referee.hooks import Place
@@ -497,7 +498,7 @@ def test_torchjds_errors_say_what_to_write() -> None:
     with pytest.raises(OptionError, match=r"torchjd has no aggregator 'UpGrad'\. Did you mean 'UPGrad'"):
         library.load("UpGrad", {})
     with pytest.raises(
-        OptionError, match=r"torchjd's TrimmedMean does not take these arguments: .*name=CAGrad,arguments"
+        OptionError, match=r"torchjd's TrimmedMean does not take these arguments: .*torchjd:CAGrad,arguments"
     ):
         library.load("TrimmedMean", {})
     with pytest.raises(PluginError, match="torchjd's Constant failed on 3 rows"):
@@ -624,3 +625,23 @@ def test_without_torchjd_the_command_that_installs_it_is_said(
     monkeypatch.setattr("referee_balancers.options.find_spec", lambda name: None)
     with pytest.raises(PluginError, match=r"pip install 'vlm-referee\[torchjd\]'"):
         registry.find("balancer", "torchjd").check(TorchjdOptions(name="UPGrad"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "options"),
+    [
+        ("torchjd:UPGrad", "torchjd", {"name": "UPGrad"}),
+        ("torchjd:CAGrad,arguments={c=0.5}", "torchjd", {"name": "CAGrad", "arguments": {"c": 0.5}}),
+        ("torchjd:name=UPGrad", "torchjd", {"name": "UPGrad"}),
+        ("vlm-referee:pcgrad", "vlm-referee:pcgrad", {}),
+    ],
+)
+def test_an_aggregator_is_typed_by_its_name(typed: str, name: str, options: dict[str, object]) -> None:
+    asked = settings_of(discover(), None, "pocket", None, None, balancer=typed)
+    assert asked.balancer is not None
+    assert (asked.balancer.name, asked.balancer.options) == (name, options)
+
+
+def test_what_follows_a_balancers_colon_are_options() -> None:
+    with pytest.raises(PluginError, match="what follows the colon of the balancer 'pcgrad' are options, key=value"):
+        discover().find("balancer", "pcgrad:x")

@@ -34,13 +34,26 @@ def settings_of(
     name = preset or (registry.find("zoo", named).preset if named != NO_ZOO and RECORD not in file else None)
     base = read_preset(name, registry) if name else {}
     layer = merge(merge(base, said), {"zoo": asked or base.get("zoo", named)})
+    if flags.get("balancer"):
+        flags["balancer"] = _spelt(registry, flags["balancer"])
     over = flag_layer(**flags, seeds=layer.get("seeds"), referees=layer.get("referees"))
     if over.get("judge") and not {**(layer.get("judge") or {}), **over["judge"]}.get("name"):
         raise OptionError("--keep and --pick are about what a judge says: add --judge NAME.")
+    if over.get("init") and not {**layer.get("init", {}), **over["init"]}.get("image"):
+        raise OptionError("--mask and --strength are about the picture that a run begins with: add --init FILE.")
     settings = build([layer, over])
     if flags.get("pick") and len(settings.seeds) == 1:
         raise OptionError("--pick chooses among pictures, and there is one: add -n 4, for example.")
     return settings
+
+
+def _spelt(registry: Registry, text: str) -> str:
+    """A balancer as it is typed, with the name of the option that a bare word is: torchjd:UPGrad."""
+    name, colon, rest = text.partition(":")
+    offers = registry.offered("balancer", name)
+    if colon and len(offers) == 1 and (bare := offers[0][1].bare) and "=" not in rest.partition(",")[0]:
+        return f"{name}:{bare}={rest}"
+    return text
 
 
 def prompt_of(said: str | None, config: Path | None) -> str:

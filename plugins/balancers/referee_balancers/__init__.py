@@ -62,4 +62,13 @@ def referee_balancers(register: Register) -> None:
     register(Spec("mgda", "the shortest vector of the gradients' hull: hurts none", _rule("mgda")))
     register(Spec("imtl", "equally far along every gradient, whatever the weights", _rule("imtl")))
     register(Spec("upgrad", "mean of the gradients, each brought where it hurts none", _rule("upgrad")))
-    register(Spec("torchjd", "an aggregator of the torchjd library, by name=", _torchjd, TorchjdOptions, check_torchjd))
+    register(
+        Spec(
+            "torchjd",
+            "an aggregator of the torchjd library: torchjd:NAME",
+            _torchjd,
+            TorchjdOptions,
+            check_torchjd,
+            bare="name",
+        )
+    )

@@ -58,7 +58,7 @@ def load(name: str, arguments: Mapping[str, Any]) -> Torchjd:
     except (TypeError, ValueError) as error:
         raise OptionError(
             f"torchjd's {name} does not take these arguments: {error}. "
-            f"Write them as a table, for example torchjd:name=CAGrad,arguments={{c=0.5}}"
+            f"Write them as a table, for example torchjd:CAGrad,arguments={{c=0.5}}"
         ) from error
 
 
