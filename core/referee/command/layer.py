@@ -71,6 +71,8 @@ def flag_layer(
         layer["judge"] = None if judge == "none" else parse_part(judge, JudgePart)
     if keep is not None or pick:
         own = {} if keep is None else {"keep": keep}
+        if judge == "none":
+            raise OptionError("--keep and --pick are about what a judge says, and --judge none takes it away.")
         layer["judge"] = {**(layer.get("judge") or {}), **own, **({"pick": True} if pick else {})}
     for name, number in (("steps", steps), ("views", views)):
         if number is not None:

@@ -29,8 +29,8 @@ MAX_PICTURE = 1 << 28
 """Bytes."""
 MAX_ROWS = 100_000
 MAX_FILM = 16383
-MAX_MAPS = 16
 """Pixels: the longest side that WebP has."""
+MAX_MAPS = 16
 
 Text = Annotated[str, Field(max_length=1000)]
 Table = Annotated[dict[Text, Text], Field(max_length=1000)]
