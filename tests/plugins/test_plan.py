@@ -126,6 +126,19 @@ def test_every_referee_of_the_pocket_zoo_is_weighed(pocket: Scales) -> None:
     assert all(part.flop["views"] > 1e8 for part in referees)
 
 
+def test_who_has_nothing_to_judge_costs_nothing(
+    pocket: Scales, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent, alone = (pocket.weigh(settings_of(name)) for name in ("panel", "pocket"))
+    assert [part.flop["views"] > 0 for part in silent.parts[1:]] == [True, False]
+    assert (silent.step, silent.run) == (alone.step, alone.run)
+    monkeypatch.setattr("sys.argv", ["referee", "plan", PROMPT.text, "--preset", "panel"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 0
+    assert "sits out" in capsys.readouterr().out
+
+
 def test_clip_needs_no_file(sd15: Scales) -> None:
     (_, clip) = sd15.weigh(settings_of("sd15", referees=[{"name": "clip"}], rules={"views": 1})).parts
     assert clip.numbers == pytest.approx(151_277_313, rel=1e-4)  # and the text tower's mask

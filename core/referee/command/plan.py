@@ -148,7 +148,8 @@ def _lines(forecast: Forecast, device: Device) -> list[str]:
     ]  # fmt: skip
     for part in forecast.parts:
         flop = sum(part.flop.values()) / 1e12
-        beside = _size(part.peak + part.kept)
+        silent = part.kind == "referee" and not part.flop["views"]
+        beside = "sits out" if silent else _size(part.peak + part.kept)
         lines.append(f"{part.name:24} {part.numbers:14,} {_size(part.weights):>10} {flop:11.3g} {beside:>10}")
         if part.kind == "prior":
             lines += [f"  {call:22} {'':14} {'':10} {count / 1e12:11.3g}" for call, count in part.flop.items()]

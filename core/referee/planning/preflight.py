@@ -244,7 +244,8 @@ def _sums(settings: Settings, parts: Sequence[Cost]) -> tuple[int, int]:
     referees = [part for part in parts if part.kind == "referee"]
     image = settings.balancer is not None and settings.balancer.space == "image"
 
-    def step(asked: Sequence[Cost]) -> int:
+    def step(seated: Sequence[Cost]) -> int:
+        asked = [referee for referee in seated if referee.flop["views"]]  # others have nothing to judge
         passes = min(len(asked), 1) if image else len(asked)
         judged = sum(referee.flop["views"] for referee in asked)
         return prior["decode"] + prior.get("pull", 0) + passes * prior.get("backward", 0) + judged
