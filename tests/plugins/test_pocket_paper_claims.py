@@ -16,7 +16,7 @@ from referee.errors import OptionError
 from referee_pocket.paper.catalogue import ALSO, TABLES, chosen, methods, wanted
 from referee_pocket.paper.claims import ATTRIBUTES, SPATIAL, Number, Part, Table, Verdict
 from referee_pocket.paper.figures import FIGURE_12, LOSSES, PROPOSITIONS, QUANTITIES, SPACES, TIMES, place
-from referee_pocket.paper.verdicts import LEAST, decide, find, judge, of_evidence, overall, span
+from referee_pocket.paper.verdicts import LEAST, decide, find, judge, of_evidence, overall
 
 HOLDS, FAILS, OPEN, UNMEASURED = Verdict.HOLDS, Verdict.FAILS, Verdict.OPEN, Verdict.UNMEASURED
 
@@ -78,11 +78,33 @@ def test_too_few_prompts_decide_nothing() -> None:
 
 def test_equal_shares_are_no_proof_that_all_are_equal() -> None:
     """All right, both: what differs once in 20 prompts may not have been seen."""
-    for n, verdict in ((LEAST, OPEN), (59, OPEN), (60, HOLDS)):
+    for n, verdict in ((LEAST, OPEN), (72, OPEN), (73, HOLDS)):
         assert found([1.0] * n, [1.0] * n, part("same")) == verdict
-    assert found([1.0] * 60, [1.0] * 60) == FAILS
+    assert found([1.0] * 73, [1.0] * 73) == FAILS
     assert found([0.5] * LEAST, [0.5] * LEAST, part("same"), share=False) == HOLDS  # losses are not shares
-    assert span([0.0] * 2, share=True) == (-1.0, 1.0)
+
+
+def seen(n: int, wins: int, losses: int, of: Part | None = None) -> Verdict:
+    """The verdict on so many prompts, of which so many were won and lost."""
+    return found([1.0] * wins + [0.0] * (n - wins), [0.0] * (n - losses) + [1.0] * losses, of)
+
+
+def test_few_prompts_that_differ_decide_nothing() -> None:
+    for n, wins, losses in ((40, 0, 0), (40, 0, 1), (20, 0, 1), (20, 4, 0), (40, 4, 0), (100, 4, 0), (20, 5, 0)):
+        assert seen(n, wins, losses) == OPEN
+    assert seen(20, 6, 0) == HOLDS
+    assert seen(100, 7, 0) == HOLDS
+    assert seen(100, 0, 1) == FAILS
+
+
+@pytest.mark.parametrize("n", [LEAST, 40])
+def test_a_loss_more_is_never_better_news(n: int) -> None:
+    order = {FAILS: 0, OPEN: 1, HOLDS: 2}
+    known = {(w, k): order[seen(n, w, k)] for w in range(n + 1) for k in range(n + 1 - w)}
+    for (wins, losses), verdict in known.items():
+        assert known.get((wins, losses + 1), 0) <= verdict
+        assert known.get((wins - 1, losses), 0) <= verdict
+    assert all(verdict < 2 or wins - losses >= 6 for (wins, losses), verdict in known.items())
 
 
 def test_the_pairs_are_of_one_prompt_each() -> None:

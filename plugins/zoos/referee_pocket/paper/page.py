@@ -91,12 +91,14 @@ python -m referee_pocket.paper page runs/paper --out docs/paper.md
 ```
 
 A claim is made of comparisons on the same prompts and seeds. Each has a difference, prompt by prompt, and a 95 %
-interval of its mean by bootstrap over prompts. "More" **holds** if the interval lies above 0, and **does not hold** if
-it lies at or below the smallest difference that counts (the margin); "do not differ" holds if it lies within the
-margin. All else is **not decided at this error**, as is anything of fewer than {LEAST} prompts. A table holds if all
-its comparisons do, asides apart, and does not if one does not. Intervals are not widened for there being many. Numbers
-of paper and pocket differ in scale and in what is measured: what can be compared is which is larger, and whether
-clearly.
+interval of its mean over prompts. That of shares counts 1.92 prompts more as won and 1.92 more as lost (1.96² in all),
+as what was not seen may only be rare: {LEAST} prompts without any difference say -0.16 to 0.16, one more loss always
+moves both ends down, and with less than six prompts that differ no share is surely more. That of other numbers is by
+bootstrap. "More" **holds** if the interval lies above 0, and **does not hold** if it lies at or below the smallest
+difference that counts (the margin); "do not differ" holds if it lies within the margin. All else is **not decided at
+this error**, as is anything of fewer than {LEAST} prompts. A table holds if all its comparisons do, asides apart, and
+does not if one does not. Intervals are not widened for there being many. Numbers of paper and pocket differ in scale
+and in what is measured: what can be compared is which is larger, and whether clearly.
 """
 
 
