@@ -167,6 +167,44 @@ def test_a_table_is_as_good_as_its_worst_part() -> None:
 # -- the claims
 
 
+def margins(key: str) -> dict[str, float]:
+    (table,) = chosen(key)
+    return {one.says: table.margin(one) for one in table.parts}
+
+
+def test_what_counts_is_at_most_half_of_what_the_paper_found() -> None:
+    assert margins("7")["`plain-16` has more colours right than `plain-4`"] == pytest.approx((0.4012 - 0.3632) / 2)
+    assert margins("9")["`blip2-sds` has more pictures with all attributes right than `noise-05`"] == pytest.approx(
+        (0.7104 - 0.6821) / 2
+    )
+    assert margins("9")["`blip2-sds` and `noise-10` do not differ"] == 0.05  # nothing that counts, in the paper as well
+    assert margins("3")["`blip2` has more pictures with all attributes right than `blip2-sds`"] == pytest.approx(
+        (0.7311 - 0.7202) / 2
+    )  # of colour, shape and texture the least
+    assert set(margins("f6").values()) == {0.05}  # a figure without numbers
+    assert set(margins("2").values()) == {0.693, 0.1, 0.05}  # losses, far apart
+
+
+def test_the_papers_own_difference_is_on_the_side_of_each_claim() -> None:
+    told = [(table.difference(one), one) for table in TABLES for one in table.parts if one.rule == "more"]
+    assert all(theirs is None or theirs > 0 for theirs, _ in told)
+    assert sum(theirs is not None for theirs, _ in told) > 30
+
+
+def test_an_interval_that_holds_the_papers_number_is_no_refutation() -> None:
+    """Colours of table 7: the paper found .038; an interval of -.01 to .045 holds it."""
+    (table,) = chosen("7")
+    gaps = [0.095] * 50 + [-0.03] * 50 + [0.0] * 70
+    values = {"plain-16": dict(enumerate(gaps)), "plain-4": dict.fromkeys(range(170), 0.0)}
+    (finding,) = [
+        one
+        for one in judge(table, lambda number: values.get(number.method, {}), ["colours"])
+        if one.part.says == "`plain-16` has more colours right than `plain-4`"
+    ]
+    assert -0.02 < finding.low < 0 < 0.038 < finding.high < 0.05
+    assert finding.verdict == OPEN
+
+
 def test_tables_are_chosen_by_the_papers_numbers() -> None:
     assert chosen("all") == TABLES
     assert [table.key for table in chosen("9+4 + F7")] == ["4", "9", "f7"]

@@ -95,10 +95,11 @@ interval of its mean over prompts. That of shares counts 1.92 prompts more as wo
 as what was not seen may only be rare: {LEAST} prompts without any difference say -0.16 to 0.16, one more loss always
 moves both ends down, and with less than six prompts that differ no share is surely more. That of other numbers is by
 bootstrap. "More" **holds** if the interval lies above 0, and **does not hold** if it lies at or below the smallest
-difference that counts (the margin); "do not differ" holds if it lies within the margin. All else is **not decided at
-this error**, as is anything of fewer than {LEAST} prompts. A table holds if all its comparisons do, asides apart, and
-does not if one does not. Intervals are not widened for there being many. Numbers of paper and pocket differ in scale
-and in what is measured: what can be compared is which is larger, and whether clearly.
+difference that counts: the margin, 0.05 of a share, or half of what the paper itself found if that is less. "Do not
+differ" holds if it lies within the margin. All else is **not decided at this error**, as is anything of fewer than
+{LEAST} prompts. A table holds if all its comparisons do, asides apart, and does not if one does not. Intervals are not
+widened for there being many. Numbers of paper and pocket differ in scale and in what is measured: what can be compared
+is which is larger, and whether clearly.
 """
 
 
@@ -173,7 +174,7 @@ def _comparisons(findings: Sequence[Finding], *, ratio: bool) -> Iterator[str]:
             continue
         sign = "" if ratio else "+"
         span = f"{told(found.mean):{sign}.2f} ({told(found.low):{sign}.2f} to {told(found.high):{sign}.2f})"
-        cells = [f"{told(found.first):.3g}", f"{told(found.second):.3g}", span, f"{told(part.margin):.2f}"]
+        cells = [f"{told(found.first):.3g}", f"{told(found.second):.3g}", span, f"{told(part.margin):.3g}"]
         yield f"| {says} | {' | '.join(cells)} | {found.n} | {_so(part, found)} |"
 
 

@@ -11,7 +11,7 @@ Intervals are not widened for there being many of them: of forty comparisons of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from referee.bench.records import Evidence
@@ -101,10 +101,11 @@ def of_evidence(evidence: Evidence) -> Values:
 
 
 def judge(table: Table, values: Values, shares: Iterable[str] = ()) -> list[Finding]:
-    """Decide all parts of a table; ``shares`` are the columns that are proportions."""
+    """Decide all parts of a table, at its own margins; ``shares`` are the columns that are proportions."""
     proportions = set(shares)
 
     def share(part: Part) -> bool:
         return any(isinstance(side, Number) and side.column in proportions for side in (part.first, part.second))
 
-    return [find(part, values, share=share(part)) for part in table.parts]
+    parts = [replace(part, margin=table.margin(part)) for part in table.parts]
+    return [find(part, values, share=share(part)) for part in parts]
