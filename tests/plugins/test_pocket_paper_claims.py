@@ -16,6 +16,7 @@ from referee.errors import OptionError
 from referee_pocket.paper.catalogue import ALSO, TABLES, chosen, methods, wanted
 from referee_pocket.paper.claims import ATTRIBUTES, SPATIAL, Number, Part, Table, Verdict
 from referee_pocket.paper.figures import FIGURE_12, LOSSES, PROPOSITIONS, QUANTITIES, SPACES, TIMES, place
+from referee_pocket.paper.page import Found, write
 from referee_pocket.paper.verdicts import LEAST, decide, find, judge, of_evidence, overall
 
 HOLDS, FAILS, OPEN, UNMEASURED = Verdict.HOLDS, Verdict.FAILS, Verdict.OPEN, Verdict.UNMEASURED
@@ -145,6 +146,19 @@ def test_seeds_of_a_prompt_are_averaged_first() -> None:
     (finding,) = judge(Table("0", "", "", parts=(part(),)), numbers, ["binding"])
     assert (finding.n, finding.verdict) == (30, HOLDS)
     assert finding.mean == pytest.approx(29.5 / 30)
+
+
+def test_rows_of_a_table_are_of_the_same_prompts() -> None:
+    """Table 3 draws the method's prompts 40 to 99 as well: no part of table 4's mean."""
+    ones = [[1.0]] * 40
+    drawn = evidence({"blip2-sds": ones + [[0.0]] * 60, "ema-none": ones})
+    (table,) = chosen("4")
+    page = Found(drawn, {}, {})
+    assert page.values(table)(Number("blip2-sds")) == dict.fromkeys(range(40), 1.0)
+    section = write(page, {}, {}).partition("## Table 4")[2].partition("\n## ")[0]
+    assert [line.split(" | ")[2] for line in section.splitlines() if "`blip2-sds`; 75" in line] == ["1.00 ± 0.00 (40)"]
+    assert page.findings(table)[0].first == 1.0
+    assert len(page.values(chosen("1")[0])(Number("blip2-sds"))) == 100
 
 
 def test_a_table_is_as_good_as_its_worst_part() -> None:

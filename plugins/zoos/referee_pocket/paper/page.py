@@ -49,7 +49,7 @@ class Found:
                 for one in self.films.get(number.method, ())
                 if (share := one.header.gathers.get(number.column.removeprefix("gathers_"))) is not None
             }
-        return of_evidence(self.evidence)
+        return of_evidence(self.evidence, table.prompts)
 
     def findings(self, table: Table) -> list[Finding]:
         """All parts of its claim, decided."""
@@ -99,7 +99,7 @@ difference that counts: the margin, 0.05 of a share, or half of what the paper i
 differ" holds if it lies within the margin. All else is **not decided at this error**, as is anything of fewer than
 {LEAST} prompts. A table holds if all its comparisons do, asides apart, and does not if one does not. Intervals are not
 widened for there being many. Numbers of paper and pocket differ in scale and in what is measured: what can be compared
-is which is larger, and whether clearly.
+is which is larger, and whether clearly. In brackets is the number of prompts: all rows of a table are of the same ones.
 """
 
 
@@ -124,7 +124,7 @@ def _section(
     lines = [f"## {table.title}\n", f"{table.claim} **{_capital(verdict(table, findings))}.**\n"]
     lines += [f"{text}\n" for text in (table.units, table.untestable, remarks.get(table.key, "")) if text]
     if table.rows:
-        lines += [*_numbers(table, found.evidence), ""]
+        lines += [*_numbers(table, found), ""]
     if findings:
         lines += [*_comparisons(findings, ratio=table is PROPOSITIONS), ""]
     if table.key in pictures:
@@ -136,8 +136,9 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _numbers(table: Table, evidence: Evidence) -> Iterator[str]:
+def _numbers(table: Table, found: Found) -> Iterator[str]:
     """The table itself: two columns for each of the paper's."""
+    values = found.values(table)
     heads = [f"{beside.heading}, {whose}" for beside in table.beside for whose in ("paper", "here")]
     yield f"| | {' | '.join(heads)} | ours |"
     yield f"|{'---|' * (len(heads) + 2)}"
@@ -145,21 +146,22 @@ def _numbers(table: Table, evidence: Evidence) -> Iterator[str]:
         cells = [
             cell
             for beside in table.beside
-            for cell in (row.paper.get(beside.heading, DASH), _cell(evidence, row.method, beside.number))
+            for cell in (row.paper.get(beside.heading, DASH), _cell(found.evidence, values, row.method, beside.number))
         ]
         said = "; ".join(text for text in (f"`{row.method}`" if row.method else "", row.why) if text)
         yield f"| {row.title} | {' | '.join(cells)} | {said} |"
 
 
-def _cell(evidence: Evidence, method: str, number: tuple[str, str] | None) -> str:
+def _cell(evidence: Evidence, values: Values, method: str, number: tuple[str, str] | None) -> str:
+    """A mean over the table's prompts; in brackets over how many."""
     if number is None:
         return DASH
-    values = list(by_prompt(evidence.of(method, number[0]), number[1]).values())
-    if not values:
+    suite, column = number
+    mine = list(values(Number(method, column, suite)).values())
+    if not mine:
         return DASH
-    if evidence.about.columns[number[1]].proportion:
-        return f"{fmean(values):.2f} ± {error(values):.2f}"
-    return f"{fmean(values):.2f}"
+    spread = f" ± {error(mine):.2f}" if evidence.about.columns[column].proportion else ""
+    return f"{fmean(mine):.2f}{spread} ({len(mine)})"
 
 
 def _comparisons(findings: Sequence[Finding], *, ratio: bool) -> Iterator[str]:

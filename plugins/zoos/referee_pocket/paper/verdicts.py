@@ -10,6 +10,7 @@ Intervals are not widened for there being many of them: of forty comparisons of 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -91,11 +92,16 @@ def overall(findings: Iterable[Finding]) -> Verdict:
     return Verdict.UNTESTABLE
 
 
-def of_evidence(evidence: Evidence) -> Values:
-    """The bench's numbers."""
+def of_evidence(evidence: Evidence, prompts: Mapping[str, int] | None = None) -> Values:
+    """The bench's numbers, of the first prompts of each suite: so many as ``prompts`` says, all where it is silent.
+
+    So all rows of a table are of the same prompts, though another table has drawn more of some of them.
+    """
 
     def values(number: Number) -> Mapping[int, float]:
-        return by_prompt(evidence.of(number.method, number.suite), number.column)
+        most = (prompts or {}).get(number.suite, sys.maxsize)
+        found = by_prompt(evidence.of(number.method, number.suite), number.column)
+        return {index: value for index, value in found.items() if index < most}
 
     return values
 
