@@ -269,6 +269,13 @@ def test_pictures_lie_beside_the_page_and_are_small(page: Path) -> None:
     assert sum(path.stat().st_size for path in files.values()) < script.MOST
 
 
+@pytest.mark.parametrize("method", ["plain-4", "plain-16"])
+def test_only_inversions_are_filmed(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called("film", str(tmp_path), "-n", "1", "--methods", f"sds,{method}", *SHORT, run=script.main) == 2
+    assert f"'{method}' draws by 'sample': only an inversion" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_page_of_too_many_bytes_or_of_mixed_settings_is_refused(
     page: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
