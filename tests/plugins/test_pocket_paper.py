@@ -276,6 +276,19 @@ def test_only_inversions_are_filmed(method: str, tmp_path: Path, capsys: pytest.
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_page_may_be_of_films_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "page" / "paper.md"
+    assert called("film", str(tmp_path / "films-only"), "-n", "1", "--methods", "blip2-sds,sds", *SHORT,
+                  run=script.main) == 0  # fmt: skip
+    assert called("page", str(tmp_path / "films-only"), "--out", str(out), run=script.main) == 0
+    text = out.read_text(encoding="utf-8")
+    assert "0 pictures by 0 methods" in text
+    assert "images/paper/f12.webp" in text
+    capsys.readouterr()
+    assert called("page", str(tmp_path / "films-only"), str(tmp_path), "--out", str(out), run=script.main) == 2
+    assert "has neither records of `referee bench paper` nor films" in capsys.readouterr().err
+
+
 def test_a_page_of_too_many_bytes_or_of_mixed_settings_is_refused(
     page: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

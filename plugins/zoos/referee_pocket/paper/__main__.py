@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from referee.bench import records
+from referee.bench.about import About
 from referee.bench.task import Shard
 from referee.errors import OptionError, RefereeError, RunError
 from referee.folder.record import write_whole
@@ -75,7 +76,7 @@ def page(
     """Write the page: the paper's numbers, ours beside them, and what came of each claim."""
     said = _remarks(remarks)
     found = Found(
-        records.read([folder for folder in folders if records.is_evidence(folder)] or folders),
+        _evidence(folders),
         {name: [one for folder in folders for one in filming.films(folder, name)] for name in filming.METHODS},
         {name: [one for folder in folders for one in landscape.landscapes(folder, name)] for name in landscape.METHODS},
     )
@@ -91,6 +92,22 @@ def page(
     for table in TABLES:
         print(f"{table.title:70} {verdict(table, found.findings(table))}")
     print(f"{out}: {len(pictures)} pictures, {size:,} bytes")
+
+
+def _evidence(folders: Sequence[Path]) -> records.Evidence:
+    """The bench's records; none where the folders hold films or measurements alone.
+
+    Raises:
+        RunError: a folder holds nothing that the page tells of.
+    """
+    from referee_pocket.paper.bench import PaperBench
+
+    for folder in folders:
+        if not records.is_evidence(folder) and not any((folder / name).is_dir() for name in ("films", "smooth")):
+            raise RunError(f"{folder} has neither records of `referee bench paper` nor films.")
+    if drawn := [folder for folder in folders if records.is_evidence(folder)]:
+        return records.read(drawn)
+    return records.Evidence(About(bench="paper", columns=PaperBench.columns, suites={}), (), {})
 
 
 def _check(found: Found) -> None:
