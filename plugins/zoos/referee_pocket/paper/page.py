@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
+from referee.bench.about import MAX_SHOWN
 from referee.bench.records import Evidence
 from referee.bench.statistics import by_prompt, error
 from referee_pocket.paper.catalogue import TABLES
@@ -29,11 +30,13 @@ class Found:
     Attributes:
         evidence: the bench's records.
         films, landscapes: by method.
+        changed: what was drawn by other settings than the catalogue's, by method: where they differ.
     """
 
     evidence: Evidence
     films: Mapping[str, Sequence[Film]]
     landscapes: Mapping[str, Sequence[Landscape]]
+    changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def values(self, table: Table) -> Values:
         """Where a table's numbers come from."""
@@ -68,6 +71,7 @@ def write(found: Found, pictures: Mapping[str, str], remarks: Mapping[str, str])
     judged = [(table, found.findings(table)) for table in TABLES]
     parts = [
         _opening(),
+        *_changed(found.changed),
         _summary(judged),
         _units(),
         *(_section(table, findings, found, pictures, remarks) for table, findings in judged),
@@ -101,6 +105,22 @@ differ" holds if it lies within the margin. All else is **not decided at this er
 widened for there being many. Numbers of paper and pocket differ in scale and in what is measured: what can be compared
 is which is larger, and whether clearly. In brackets is the number of prompts: all rows of a table are of the same ones.
 """
+
+
+def _changed(changed: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Before all numbers: these are not of the rows' settings. Methods that differ alike are told together."""
+    if not changed:
+        return
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for method, differ in changed.items():
+        alike.setdefault(tuple(differ), []).append(f"`{method}`")
+    yield "## Not the paper's rows\n"
+    yield "What follows is **not of the settings that rows and units tell of**, nor are the verdicts:\n"
+    yield "| methods | as told, and as drawn |\n|---|---|"
+    for told, names in alike.items():
+        more = f"; and {len(told) - MAX_SHOWN} more" if len(told) > MAX_SHOWN else ""
+        yield f"| {', '.join(names)} | {'; '.join(told[:MAX_SHOWN])}{more} |"
+    yield ""
 
 
 def _summary(judged: Iterable[tuple[Table, Sequence[Finding]]]) -> str:
@@ -148,7 +168,8 @@ def _numbers(table: Table, found: Found) -> Iterator[str]:
             for beside in table.beside
             for cell in (row.paper.get(beside.heading, DASH), _cell(found.evidence, values, row.method, beside.number))
         ]
-        said = "; ".join(text for text in (f"`{row.method}`" if row.method else "", row.why) if text)
+        other = "**drawn by other settings**" if row.method in found.changed else ""
+        said = "; ".join(text for text in (f"`{row.method}`" if row.method else "", row.why, other) if text)
         yield f"| {row.title} | {' | '.join(cells)} | {said} |"
 
 
