@@ -266,6 +266,7 @@ def test_the_page_says_what_is_not_of_the_papers_settings(page: Path) -> None:
     assert text.index("## Not the paper's rows") < text.index("## What holds")
     assert {"blip2-sds", "noise-05", "sds", "blip2-noaug", "panel-flip"} <= set(re.findall("`(.*?)`", told))
     assert re.search(r"^\| .*`blip2-sds`.* \| .*rules.steps: (300|nothing) and 3[; ]", told, re.MULTILINE)
+    assert "| `scores` | views: 16 and 2 |" in told
     assert re.search(r"^\| 0.05 \| 68.21 .*; \*\*drawn by other settings\*\* \|$", text, re.MULTILINE)
 
 
@@ -273,7 +274,7 @@ def test_what_is_of_the_papers_settings_is_not_told_to_differ(registry: Registry
     opened_ = opened(registry, "paper")
     layers = {name: opened_.methods()[name] for name in (*MAIN, "plain-16", "panel-flip", "two-steps")}
     makers = {one.name: one.maker for one in prepare(layers, opened_.items()[:1], registry)}
-    about = About(bench="paper", columns=opened_.columns, suites={}, methods=makers)
+    about = About(bench="paper", options={"views": 16}, columns=opened_.columns, suites={}, methods=makers)
     evidence = Evidence(About.model_validate_json(about.model_dump_json()), (), {})
     assert script._changed(Found(evidence, {}, {}), registry) == {}
 

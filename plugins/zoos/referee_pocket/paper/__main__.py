@@ -26,6 +26,7 @@ from referee_pocket.paper import landscape
 from referee_pocket.paper.catalogue import TABLES, methods
 from referee_pocket.paper.claims import ATTRIBUTES
 from referee_pocket.paper.methods import ALONE, METHOD, SDS
+from referee_pocket.paper.options import Options
 from referee_pocket.paper.page import Found, verdict, write
 from referee_pocket.words import prompts
 
@@ -136,12 +137,15 @@ def _check(found: Found) -> None:
 
 
 def _changed(found: Found, registry: Registry) -> dict[str, list[str]]:
-    """Where methods drew by other settings, by other weights or in another way than the catalogue says, by name."""
+    """Where methods drew by other settings, by other weights or in another way than the catalogue says, by name; and
+    where pictures were scored otherwise."""
+    scored = found.evidence.about.options
+    usual = {name: value for name, value in Options().model_dump(mode="json").items() if name in scored}
     drawn = {name: maker.decisive for name, maker in found.evidence.about.methods.items()}
     filmed = {name: films[0].header.digest for name, films in found.films.items() if films}
     layers = {name: layer for name, layer in methods(TABLES).items() if name in drawn or name in filmed}
     item = Item(0, prompts("test", 1)[0], ATTRIBUTES)
-    changed = {}
+    changed = {"scores": differ} if (differ := differences(usual, scored)) else {}
     for method in prepare(layers, [item], registry, zoo="pocket", over={"device": "cpu"}):
         maker = Maker.model_validate_json(method.maker.model_dump_json())  # as one that was read
         if method.name in drawn:

@@ -116,7 +116,7 @@ def _changed(changed: Mapping[str, Sequence[str]]) -> Iterator[str]:
         alike.setdefault(tuple(differ), []).append(f"`{method}`")
     yield "## Not the paper's rows\n"
     yield "What follows is **not of the settings that rows and units tell of**, nor are the verdicts:\n"
-    yield "| methods | as told, and as drawn |\n|---|---|"
+    yield "| what | as told, and as drawn |\n|---|---|"
     for told, names in alike.items():
         more = f"; and {len(told) - MAX_SHOWN} more" if len(told) > MAX_SHOWN else ""
         yield f"| {', '.join(names)} | {'; '.join(told[:MAX_SHOWN])}{more} |"
@@ -195,8 +195,8 @@ def _comparisons(findings: Sequence[Finding], *, ratio: bool) -> Iterator[str]:
         if found.verdict == Verdict.UNMEASURED:
             yield f"| {says} | | | | | 0 | {found.verdict} |"
             continue
-        sign = "" if ratio else "+"
-        span = f"{told(found.mean):{sign}.2f} ({told(found.low):{sign}.2f} to {told(found.high):{sign}.2f})"
+        form = ".2f" if ratio else "+.3f"  # a margin may be .005
+        span = f"{told(found.mean):{form}} ({told(found.low):{form}} to {told(found.high):{form}})"
         cells = [f"{told(found.first):.3g}", f"{told(found.second):.3g}", span, f"{told(part.margin):.3g}"]
         yield f"| {says} | {' | '.join(cells)} | {found.n} | {_so(part, found)} |"
 
