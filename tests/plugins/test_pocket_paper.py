@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from referee.bench.contract import Bench, Choosing, Item
+from referee.bench.about import About
+from referee.bench.contract import Bench, Choosing, Column, Item
 from referee.bench.methods import open_bench, prepare
 from referee.bench.records import Evidence, read
 from referee.command.app import main
@@ -26,6 +27,7 @@ from referee_pocket import world
 from referee_pocket.paper import __main__ as script
 from referee_pocket.paper.catalogue import TABLES
 from referee_pocket.paper.methods import UNITS
+from referee_pocket.paper.page import Found
 from referee_pocket.words import Thing, Wanted
 
 SHORT = [
@@ -257,6 +259,26 @@ def test_the_pages_numbers_are_those_of_the_records(page: Path, both: Evidence) 
     assert "| 2 | **not decided at this error** |" in section
 
 
+def test_the_page_says_what_is_not_of_the_papers_settings(page: Path) -> None:
+    """All was drawn in three steps."""
+    text = page.read_text(encoding="utf-8")
+    told = text.partition("## Not the paper's rows")[2].partition("\n## ")[0]
+    assert text.index("## Not the paper's rows") < text.index("## What holds")
+    assert {"blip2-sds", "noise-05", "sds", "blip2-noaug", "panel-flip"} <= set(re.findall("`(.*?)`", told))
+    assert re.search(r"^\| .*`blip2-sds`.* \| .*rules.steps: (300|nothing) and 3[; ]", told, re.MULTILINE)
+    assert "| `scores` | views: 16 and 2 |" in told
+    assert re.search(r"^\| 0.05 \| 68.21 .*; \*\*drawn by other settings\*\* \|$", text, re.MULTILINE)
+
+
+def test_what_is_of_the_papers_settings_is_not_told_to_differ(registry: Registry) -> None:
+    opened_ = opened(registry, "paper")
+    layers = {name: opened_.methods()[name] for name in (*MAIN, "plain-16", "panel-flip", "two-steps")}
+    makers = {one.name: one.maker for one in prepare(layers, opened_.items()[:1], registry)}
+    about = About(bench="paper", options={"views": 16}, columns=opened_.columns, suites={}, methods=makers)
+    evidence = Evidence(About.model_validate_json(about.model_dump_json()), (), {})
+    assert script._changed(Found(evidence, {}, {}), registry) == {}
+
+
 def test_pictures_lie_beside_the_page_and_are_small(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = re.findall(r"!\[.*\]\((.*)\)", text)
@@ -267,6 +289,31 @@ def test_pictures_lie_beside_the_page_and_are_small(page: Path) -> None:
         with Image.open(path) as picture:
             assert picture.format == "WEBP"
     assert sum(path.stat().st_size for path in files.values()) < script.MOST
+
+
+@pytest.mark.parametrize("method", ["plain-4", "plain-16"])
+def test_only_inversions_are_filmed(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called("film", str(tmp_path), "-n", "1", "--methods", f"sds,{method}", *SHORT, run=script.main) == 2
+    assert f"'{method}' draws by 'sample': only an inversion" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_page_may_be_of_films_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "page" / "paper.md"
+    assert called("film", str(tmp_path / "films-only"), "-n", "1", "--methods", "blip2-sds,sds", *SHORT,
+                  run=script.main) == 0  # fmt: skip
+    assert called("page", str(tmp_path / "films-only"), "--out", str(out), run=script.main) == 0
+    text = out.read_text(encoding="utf-8")
+    assert "0 pictures by 0 methods" in text
+    assert "images/paper/f12.webp" in text
+    assert "| `blip2-sds`, `sds` | films, which do not say where they differ |" in text
+    capsys.readouterr()
+    assert called("page", str(tmp_path / "films-only"), str(tmp_path), "--out", str(out), run=script.main) == 2
+    assert "has neither records of `referee bench paper` nor films" in capsys.readouterr().err
+    other = About(bench="pocket", columns={"right": Column("right")}, suites={"attributes": 1})
+    (tmp_path / "about-0-of-1.json").write_text(other.model_dump_json())
+    assert called("page", str(tmp_path), "--out", str(out), run=script.main) == 2
+    assert "these records are of 'pocket'" in capsys.readouterr().err
 
 
 def test_a_page_of_too_many_bytes_or_of_mixed_settings_is_refused(

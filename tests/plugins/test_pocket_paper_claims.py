@@ -16,7 +16,8 @@ from referee.errors import OptionError
 from referee_pocket.paper.catalogue import ALSO, TABLES, chosen, methods, wanted
 from referee_pocket.paper.claims import ATTRIBUTES, SPATIAL, Number, Part, Table, Verdict
 from referee_pocket.paper.figures import FIGURE_12, LOSSES, PROPOSITIONS, QUANTITIES, SPACES, TIMES, place
-from referee_pocket.paper.verdicts import LEAST, decide, find, judge, of_evidence, overall, span
+from referee_pocket.paper.page import Found, write
+from referee_pocket.paper.verdicts import LEAST, decide, find, judge, of_evidence, overall
 
 HOLDS, FAILS, OPEN, UNMEASURED = Verdict.HOLDS, Verdict.FAILS, Verdict.OPEN, Verdict.UNMEASURED
 
@@ -78,11 +79,33 @@ def test_too_few_prompts_decide_nothing() -> None:
 
 def test_equal_shares_are_no_proof_that_all_are_equal() -> None:
     """All right, both: what differs once in 20 prompts may not have been seen."""
-    for n, verdict in ((LEAST, OPEN), (59, OPEN), (60, HOLDS)):
+    for n, verdict in ((LEAST, OPEN), (72, OPEN), (73, HOLDS)):
         assert found([1.0] * n, [1.0] * n, part("same")) == verdict
-    assert found([1.0] * 60, [1.0] * 60) == FAILS
+    assert found([1.0] * 73, [1.0] * 73) == FAILS
     assert found([0.5] * LEAST, [0.5] * LEAST, part("same"), share=False) == HOLDS  # losses are not shares
-    assert span([0.0] * 2, share=True) == (-1.0, 1.0)
+
+
+def seen(n: int, wins: int, losses: int, of: Part | None = None) -> Verdict:
+    """The verdict on so many prompts, of which so many were won and lost."""
+    return found([1.0] * wins + [0.0] * (n - wins), [0.0] * (n - losses) + [1.0] * losses, of)
+
+
+def test_few_prompts_that_differ_decide_nothing() -> None:
+    for n, wins, losses in ((40, 0, 0), (40, 0, 1), (20, 0, 1), (20, 4, 0), (40, 4, 0), (100, 4, 0), (20, 5, 0)):
+        assert seen(n, wins, losses) == OPEN
+    assert seen(20, 6, 0) == HOLDS
+    assert seen(100, 7, 0) == HOLDS
+    assert seen(100, 0, 1) == FAILS
+
+
+@pytest.mark.parametrize("n", [LEAST, 40])
+def test_a_loss_more_is_never_better_news(n: int) -> None:
+    order = {FAILS: 0, OPEN: 1, HOLDS: 2}
+    known = {(w, k): order[seen(n, w, k)] for w in range(n + 1) for k in range(n + 1 - w)}
+    for (wins, losses), verdict in known.items():
+        assert known.get((wins, losses + 1), 0) <= verdict
+        assert known.get((wins - 1, losses), 0) <= verdict
+    assert all(verdict < 2 or wins - losses >= 6 for (wins, losses), verdict in known.items())
 
 
 def test_the_pairs_are_of_one_prompt_each() -> None:
@@ -125,6 +148,19 @@ def test_seeds_of_a_prompt_are_averaged_first() -> None:
     assert finding.mean == pytest.approx(29.5 / 30)
 
 
+def test_rows_of_a_table_are_of_the_same_prompts() -> None:
+    """Table 3 draws the method's prompts 40 to 99 as well: no part of table 4's mean."""
+    ones = [[1.0]] * 40
+    drawn = evidence({"blip2-sds": ones + [[0.0]] * 60, "ema-none": ones})
+    (table,) = chosen("4")
+    page = Found(drawn, {}, {})
+    assert page.values(table)(Number("blip2-sds")) == dict.fromkeys(range(40), 1.0)
+    section = write(page, {}, {}).partition("## Table 4")[2].partition("\n## ")[0]
+    assert [line.split(" | ")[2] for line in section.splitlines() if "`blip2-sds`; 75" in line] == ["1.00 ± 0.00 (40)"]
+    assert page.findings(table)[0].first == 1.0
+    assert len(page.values(chosen("1")[0])(Number("blip2-sds"))) == 100
+
+
 def test_a_table_is_as_good_as_its_worst_part() -> None:
     def table(*verdicts: Verdict, aside: Verdict = HOLDS) -> Verdict:
         numbers = {HOLDS: ([1.0] * 40, [0.0] * 40), FAILS: ([0.0] * 40, [1.0] * 40), OPEN: ([1.0], [0.0])}
@@ -143,6 +179,44 @@ def test_a_table_is_as_good_as_its_worst_part() -> None:
 
 
 # -- the claims
+
+
+def margins(key: str) -> dict[str, float]:
+    (table,) = chosen(key)
+    return {one.says: table.margin(one) for one in table.parts}
+
+
+def test_what_counts_is_at_most_half_of_what_the_paper_found() -> None:
+    assert margins("7")["`plain-16` has more colours right than `plain-4`"] == pytest.approx((0.4012 - 0.3632) / 2)
+    assert margins("9")["`blip2-sds` has more pictures with all attributes right than `noise-05`"] == pytest.approx(
+        (0.7104 - 0.6821) / 2
+    )
+    assert margins("9")["`blip2-sds` and `noise-10` do not differ"] == 0.05  # nothing that counts, in the paper as well
+    assert margins("3")["`blip2` has more pictures with all attributes right than `blip2-sds`"] == pytest.approx(
+        (0.7311 - 0.7202) / 2
+    )  # of colour, shape and texture the least
+    assert set(margins("f6").values()) == {0.05}  # a figure without numbers
+    assert set(margins("2").values()) == {0.693, 0.1, 0.05}  # losses, far apart
+
+
+def test_the_papers_own_difference_is_on_the_side_of_each_claim() -> None:
+    told = [(table.difference(one), one) for table in TABLES for one in table.parts if one.rule == "more"]
+    assert all(theirs is None or theirs > 0 for theirs, _ in told)
+    assert sum(theirs is not None for theirs, _ in told) > 30
+
+
+def test_an_interval_that_holds_the_papers_number_is_no_refutation() -> None:
+    """Colours of table 7: the paper found .038; an interval of -.01 to .045 holds it."""
+    (table,) = chosen("7")
+    gaps = [0.095] * 50 + [-0.03] * 50 + [0.0] * 70
+    values = {"plain-16": dict(enumerate(gaps)), "plain-4": dict.fromkeys(range(170), 0.0)}
+    (finding,) = [
+        one
+        for one in judge(table, lambda number: values.get(number.method, {}), ["colours"])
+        if one.part.says == "`plain-16` has more colours right than `plain-4`"
+    ]
+    assert -0.02 < finding.low < 0 < 0.038 < finding.high < 0.05
+    assert finding.verdict == OPEN
 
 
 def test_tables_are_chosen_by_the_papers_numbers() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +13,22 @@ from typing import Annotated
 import typer
 
 from referee.bench import records
+from referee.bench.about import About, Maker, differences
+from referee.bench.contract import Item
+from referee.bench.methods import prepare
 from referee.bench.task import Shard
 from referee.errors import OptionError, RefereeError, RunError
 from referee.folder.record import write_whole
 from referee.layers import Layer, merge, parse_set
-from referee.plugins import discover
+from referee.plugins import Registry, discover
 from referee_pocket.paper import film as filming
 from referee_pocket.paper import landscape
-from referee_pocket.paper.catalogue import TABLES
+from referee_pocket.paper.catalogue import TABLES, methods
+from referee_pocket.paper.claims import ATTRIBUTES
 from referee_pocket.paper.methods import ALONE, METHOD, SDS
+from referee_pocket.paper.options import Options
 from referee_pocket.paper.page import Found, verdict, write
+from referee_pocket.words import prompts
 
 MOST = 3_000_000
 """Bytes of all pictures of a page."""
@@ -75,11 +82,12 @@ def page(
     """Write the page: the paper's numbers, ours beside them, and what came of each claim."""
     said = _remarks(remarks)
     found = Found(
-        records.read([folder for folder in folders if records.is_evidence(folder)] or folders),
+        _evidence(folders),
         {name: [one for folder in folders for one in filming.films(folder, name)] for name in filming.METHODS},
         {name: [one for folder in folders for one in landscape.landscapes(folder, name)] for name in landscape.METHODS},
     )
     _check(found)
+    found = replace(found, changed=_changed(found, discover()))
     pictures = dict(_pictures(found.evidence, found.films))
     if (size := sum(map(len, pictures.values()))) > MOST:
         raise OptionError(f"The pictures of the page have {size:,} bytes; it should be {MOST:,} at most.")
@@ -91,6 +99,27 @@ def page(
     for table in TABLES:
         print(f"{table.title:70} {verdict(table, found.findings(table))}")
     print(f"{out}: {len(pictures)} pictures, {size:,} bytes")
+    if found.changed:
+        print(f"Not drawn by the settings that the rows tell of, see the page: {', '.join(found.changed)}.")
+
+
+def _evidence(folders: Sequence[Path]) -> records.Evidence:
+    """The bench's records; none where the folders hold films or measurements alone.
+
+    Raises:
+        RunError: a folder holds nothing that the page tells of, or records of another bench.
+    """
+    from referee_pocket.paper.bench import PaperBench
+
+    for folder in folders:
+        if not records.is_evidence(folder) and not any((folder / name).is_dir() for name in ("films", "smooth")):
+            raise RunError(f"{folder} has neither records of `referee bench paper` nor films.")
+    if drawn := [folder for folder in folders if records.is_evidence(folder)]:
+        found = records.read(drawn)
+        if found.about.bench != "paper":
+            raise RunError(f"The page is of `referee bench paper`, and these records are of '{found.about.bench}'.")
+        return found
+    return records.Evidence(About(bench="paper", columns=PaperBench.columns, suites={}), (), {})
 
 
 def _check(found: Found) -> None:
@@ -105,6 +134,27 @@ def _check(found: Found) -> None:
             drawn = {makers[name].digest} if name in makers else set()
             if len(seen | drawn) > 1:
                 raise RunError(f"The {what} of '{name}' are of other settings than its records, or of several.")
+
+
+def _changed(found: Found, registry: Registry) -> dict[str, list[str]]:
+    """Where methods drew by other settings, by other weights or in another way than the catalogue says, by name; and
+    where pictures were scored otherwise."""
+    scored = found.evidence.about.options
+    usual = {name: value for name, value in Options().model_dump(mode="json").items() if name in scored}
+    drawn = {name: maker.decisive for name, maker in found.evidence.about.methods.items()}
+    filmed = {name: films[0].header.digest for name, films in found.films.items() if films}
+    layers = {name: layer for name, layer in methods(TABLES).items() if name in drawn or name in filmed}
+    item = Item(0, prompts("test", 1)[0], ATTRIBUTES)
+    changed = {"scores": differ} if (differ := differences(usual, scored)) else {}
+    for method in prepare(layers, [item], registry, zoo="pocket", over={"device": "cpu"}):
+        maker = Maker.model_validate_json(method.maker.model_dump_json())  # as one that was read
+        if method.name in drawn:
+            differ = differences(maker.decisive, drawn[method.name])
+        else:
+            differ = [] if maker.digest == filmed[method.name] else ["films, which do not say where they differ"]
+        if differ:
+            changed[method.name] = [one.removeprefix("settings.") for one in differ]
+    return changed
 
 
 def _remarks(path: Path | None) -> dict[str, str]:

@@ -48,8 +48,9 @@ class Part:
         says: in words, as a sentence without its full stop.
         first, second: compared prompt by prompt; one of them may be a number that stands for all prompts.
         rule: what is said of first less second.
-        margin: the smallest difference that counts, in the column's unit. "more" fails if the difference is surely not
-            above it, "same" holds if it is surely within it, either way.
+        margin: the smallest difference that counts, in the column's unit; `Table.margin` makes it smaller where the
+            paper's own difference is small. "more" fails if the difference is surely not above it, "same" holds if it
+            is surely within it, either way.
         aside: told, but not part of the table's verdict.
     """
 
@@ -89,6 +90,8 @@ class Beside:
     heading: str
     number: tuple[str, str] | None = (ATTRIBUTES, "binding")
     """(suite, column)"""
+    unit: float = 1.0
+    """What the paper's number is multiplied by to be in ours: 0.01 of a score out of 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,33 @@ class Table:
     def methods(self) -> dict[str, Layer]:
         """Its rows that are drawn here."""
         return {row.method: row.layer for row in self.rows if row.layer is not None}
+
+    def difference(self, part: Part) -> float | None:
+        """What the paper's own numbers say of a part, first less second, in our unit; None where it has none.
+
+        Where ours stands for several of the paper's columns of a suite (all attributes right: colour, shape, texture),
+        it is the smallest of theirs.
+        """
+        if not isinstance(part.first, Number) or not isinstance(part.second, Number):
+            return None
+        if (part.first.column, part.first.suite) != (part.second.column, part.second.suite):
+            return None
+        one, other = (self._row(side.method).paper for side in (part.first, part.second))
+        near = [beside for beside in self.beside if beside.number and beside.number[0] == part.first.suite]
+        own = [beside for beside in near if beside.number == (part.first.suite, part.first.column)]
+        for candidates in (own, near):
+            both = [beside for beside in candidates if beside.heading in one and beside.heading in other]
+            if both:
+                return min(beside.unit * (float(one[beside.heading]) - float(other[beside.heading])) for beside in both)
+        return None
+
+    def margin(self, part: Part) -> float:
+        """The smallest difference that counts: of "more", at most half of what the paper itself found, where it did."""
+        theirs = self.difference(part)
+        return part.margin if theirs is None or part.rule != "more" else min(part.margin, theirs / 2)
+
+    def _row(self, method: str) -> Row:
+        return next((row for row in self.rows if row.method == method), Row("", method))
 
     def wants(self, method: str, suite: str) -> int:
         """How many of a suite's prompts a method draws for it."""

@@ -90,6 +90,7 @@ def take(
         shard: only every N-th prompt, from I: (I, N).
 
     Raises:
+        OptionError: there is no such method, or it does not invert.
         RunError: a film is there of other settings.
         RefereeError: see `referee.bench.methods.prepare`.
     """
@@ -97,6 +98,9 @@ def take(
         raise OptionError(f"There is no method '{unknown[0]}'. There are: {', '.join(LAYERS)}.")
     items = [Item(i, text, ATTRIBUTES) for i, text in enumerate(prompts("test", count))]
     prepared = prepare({name: LAYERS[name] for name in methods}, items, registry, zoo="pocket", over=over or {})
+    for method in prepared:
+        if (draw := method.maker.draw["name"]) != "invert":
+            raise OptionError(f"'{method.name}' draws by '{draw}': only an inversion has latents on the way to film.")
     judge = Judge()
     for method in prepared:
         parts: Parts | None = None

@@ -64,7 +64,7 @@ KINDS = (
     Beside("shape", (ATTRIBUTES, "shapes")),
     Beside("texture", (ATTRIBUTES, "textures")),
 )
-SCORE = (Beside("score"),)
+SCORE = (Beside("score", unit=0.01),)
 
 
 def beats(first: str, second: str, column: str = "binding", suite: str = ATTRIBUTES, aside: bool = False) -> Part:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
+from referee.bench.about import MAX_SHOWN
 from referee.bench.records import Evidence
 from referee.bench.statistics import by_prompt, error
 from referee_pocket.paper.catalogue import TABLES
@@ -29,11 +30,13 @@ class Found:
     Attributes:
         evidence: the bench's records.
         films, landscapes: by method.
+        changed: what was drawn by other settings than the catalogue's, by method: where they differ.
     """
 
     evidence: Evidence
     films: Mapping[str, Sequence[Film]]
     landscapes: Mapping[str, Sequence[Landscape]]
+    changed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def values(self, table: Table) -> Values:
         """Where a table's numbers come from."""
@@ -49,7 +52,7 @@ class Found:
                 for one in self.films.get(number.method, ())
                 if (share := one.header.gathers.get(number.column.removeprefix("gathers_"))) is not None
             }
-        return of_evidence(self.evidence)
+        return of_evidence(self.evidence, table.prompts)
 
     def findings(self, table: Table) -> list[Finding]:
         """All parts of its claim, decided."""
@@ -68,6 +71,7 @@ def write(found: Found, pictures: Mapping[str, str], remarks: Mapping[str, str])
     judged = [(table, found.findings(table)) for table in TABLES]
     parts = [
         _opening(),
+        *_changed(found.changed),
         _summary(judged),
         _units(),
         *(_section(table, findings, found, pictures, remarks) for table, findings in judged),
@@ -91,13 +95,32 @@ python -m referee_pocket.paper page runs/paper --out docs/paper.md
 ```
 
 A claim is made of comparisons on the same prompts and seeds. Each has a difference, prompt by prompt, and a 95 %
-interval of its mean by bootstrap over prompts. "More" **holds** if the interval lies above 0, and **does not hold** if
-it lies at or below the smallest difference that counts (the margin); "do not differ" holds if it lies within the
-margin. All else is **not decided at this error**, as is anything of fewer than {LEAST} prompts. A table holds if all
-its comparisons do, asides apart, and does not if one does not. Intervals are not widened for there being many. Numbers
-of paper and pocket differ in scale and in what is measured: what can be compared is which is larger, and whether
-clearly.
+interval of its mean over prompts. That of shares counts 1.92 prompts more as won and 1.92 more as lost (1.96² in all),
+as what was not seen may only be rare: {LEAST} prompts without any difference say -0.16 to 0.16, one more loss always
+moves both ends down, and with less than six prompts that differ no share is surely more. That of other numbers is by
+bootstrap. "More" **holds** if the interval lies above 0, and **does not hold** if it lies at or below the smallest
+difference that counts: the margin, 0.05 of a share, or half of what the paper itself found if that is less. "Do not
+differ" holds if it lies within the margin. All else is **not decided at this error**, as is anything of fewer than
+{LEAST} prompts. A table holds if all its comparisons do, asides apart, and does not if one does not. Intervals are not
+widened for there being many. Numbers of paper and pocket differ in scale and in what is measured: what can be compared
+is which is larger, and whether clearly. In brackets is the number of prompts: all rows of a table are of the same ones.
 """
+
+
+def _changed(changed: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Before all numbers: these are not of the rows' settings. Methods that differ alike are told together."""
+    if not changed:
+        return
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for method, differ in changed.items():
+        alike.setdefault(tuple(differ), []).append(f"`{method}`")
+    yield "## Not the paper's rows\n"
+    yield "What follows is **not of the settings that rows and units tell of**, nor are the verdicts:\n"
+    yield "| what | as told, and as drawn |\n|---|---|"
+    for told, names in alike.items():
+        more = f"; and {len(told) - MAX_SHOWN} more" if len(told) > MAX_SHOWN else ""
+        yield f"| {', '.join(names)} | {'; '.join(told[:MAX_SHOWN])}{more} |"
+    yield ""
 
 
 def _summary(judged: Iterable[tuple[Table, Sequence[Finding]]]) -> str:
@@ -121,7 +144,7 @@ def _section(
     lines = [f"## {table.title}\n", f"{table.claim} **{_capital(verdict(table, findings))}.**\n"]
     lines += [f"{text}\n" for text in (table.units, table.untestable, remarks.get(table.key, "")) if text]
     if table.rows:
-        lines += [*_numbers(table, found.evidence), ""]
+        lines += [*_numbers(table, found), ""]
     if findings:
         lines += [*_comparisons(findings, ratio=table is PROPOSITIONS), ""]
     if table.key in pictures:
@@ -133,8 +156,9 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _numbers(table: Table, evidence: Evidence) -> Iterator[str]:
+def _numbers(table: Table, found: Found) -> Iterator[str]:
     """The table itself: two columns for each of the paper's."""
+    values = found.values(table)
     heads = [f"{beside.heading}, {whose}" for beside in table.beside for whose in ("paper", "here")]
     yield f"| | {' | '.join(heads)} | ours |"
     yield f"|{'---|' * (len(heads) + 2)}"
@@ -142,21 +166,23 @@ def _numbers(table: Table, evidence: Evidence) -> Iterator[str]:
         cells = [
             cell
             for beside in table.beside
-            for cell in (row.paper.get(beside.heading, DASH), _cell(evidence, row.method, beside.number))
+            for cell in (row.paper.get(beside.heading, DASH), _cell(found.evidence, values, row.method, beside.number))
         ]
-        said = "; ".join(text for text in (f"`{row.method}`" if row.method else "", row.why) if text)
+        other = "**drawn by other settings**" if row.method in found.changed else ""
+        said = "; ".join(text for text in (f"`{row.method}`" if row.method else "", row.why, other) if text)
         yield f"| {row.title} | {' | '.join(cells)} | {said} |"
 
 
-def _cell(evidence: Evidence, method: str, number: tuple[str, str] | None) -> str:
+def _cell(evidence: Evidence, values: Values, method: str, number: tuple[str, str] | None) -> str:
+    """A mean over the table's prompts; in brackets over how many."""
     if number is None:
         return DASH
-    values = list(by_prompt(evidence.of(method, number[0]), number[1]).values())
-    if not values:
+    suite, column = number
+    mine = list(values(Number(method, column, suite)).values())
+    if not mine:
         return DASH
-    if evidence.about.columns[number[1]].proportion:
-        return f"{fmean(values):.2f} ± {error(values):.2f}"
-    return f"{fmean(values):.2f}"
+    spread = f" ± {error(mine):.2f}" if evidence.about.columns[column].proportion else ""
+    return f"{fmean(mine):.2f}{spread} ({len(mine)})"
 
 
 def _comparisons(findings: Sequence[Finding], *, ratio: bool) -> Iterator[str]:
@@ -169,9 +195,9 @@ def _comparisons(findings: Sequence[Finding], *, ratio: bool) -> Iterator[str]:
         if found.verdict == Verdict.UNMEASURED:
             yield f"| {says} | | | | | 0 | {found.verdict} |"
             continue
-        sign = "" if ratio else "+"
-        span = f"{told(found.mean):{sign}.2f} ({told(found.low):{sign}.2f} to {told(found.high):{sign}.2f})"
-        cells = [f"{told(found.first):.3g}", f"{told(found.second):.3g}", span, f"{told(part.margin):.2f}"]
+        form = ".2f" if ratio else "+.3f"  # a margin may be .005
+        span = f"{told(found.mean):{form}} ({told(found.low):{form}} to {told(found.high):{form}})"
+        cells = [f"{told(found.first):.3g}", f"{told(found.second):.3g}", span, f"{told(part.margin):.3g}"]
         yield f"| {says} | {' | '.join(cells)} | {found.n} | {_so(part, found)} |"
 
 

@@ -1,26 +1,26 @@
-"""What came of a claim: differences prompt by prompt, their 95 % intervals by bootstrap over prompts, and a rule.
+"""What came of a claim: differences prompt by prompt, the 95 % intervals of their means, and a rule.
 
 A part that says "more" holds if the whole interval lies above 0; it does not hold if the whole interval lies at or
 below the margin, the smallest difference that counts. One that says "same" holds if the interval lies within the margin
 either way, and does not hold if it lies beyond it. All else is not decided at this error, and so is what has too few
-prompts. Intervals are not widened for there being many of them: of forty comparisons of equals about two come out as
-different.
+prompts. The interval of shares leaves room for what was too rare to be seen: with less than six prompts that differ no
+share is more (see `referee.bench.statistics.interval_of_shares`); that of other numbers is by bootstrap over prompts.
+Intervals are not widened for there being many of them: of forty comparisons of equals about two come out as different.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from referee.bench.records import Evidence
-from referee.bench.statistics import by_prompt, interval
+from referee.bench.statistics import by_prompt, interval, interval_of_shares
 from referee_pocket.paper.claims import Number, Part, Rule, Table, Verdict
 
 LEAST = 20
 """Prompts below which nothing is decided: a bootstrap of few numbers is too sure of itself."""
-UNSEEN = 3.0
-"""Over n: what n equal shares leave open (rule of three: what has a share of 3 / n is missed by n draws once in 20)."""
 
 Values = Callable[[Number], Mapping[int, float]]
 """A number by prompt, seeds averaged; empty if it was not measured."""
@@ -63,17 +63,6 @@ def decide(low: float, high: float, rule: Rule, margin: float) -> Verdict:
     return Verdict.FAILS if low > margin or high < -margin else Verdict.OPEN
 
 
-def span(gaps: Sequence[float], *, share: bool) -> tuple[float, float]:
-    """The interval of a mean difference. Shares that never differ leave room for differences too rare to be seen.
-
-    >>> span([0.0] * 60, share=True)
-    (-0.05, 0.05)
-    """
-    low, high = interval(gaps)
-    room = min(UNSEEN / len(gaps), 1.0) if share and low == high else 0.0
-    return low - room, high + room
-
-
 def find(part: Part, values: Values, *, share: bool) -> Finding:
     """Decide one part.
 
@@ -89,7 +78,7 @@ def find(part: Part, values: Values, *, share: bool) -> Finding:
         return Finding(part, Verdict.UNMEASURED)
     ones, others = ([side[i] if isinstance(side, Mapping) else side for i in both] for side in (first, second))
     gaps = [a - b for a, b in zip(ones, others, strict=True)]
-    low, high = span(gaps, share=share)
+    low, high = interval_of_shares(gaps) if share else interval(gaps)
     verdict = decide(low, high, part.rule, part.margin) if len(both) >= LEAST else Verdict.OPEN
     return Finding(part, verdict, len(both), fmean(ones), fmean(others), fmean(gaps), low, high)
 
@@ -103,20 +92,26 @@ def overall(findings: Iterable[Finding]) -> Verdict:
     return Verdict.UNTESTABLE
 
 
-def of_evidence(evidence: Evidence) -> Values:
-    """The bench's numbers."""
+def of_evidence(evidence: Evidence, prompts: Mapping[str, int] | None = None) -> Values:
+    """The bench's numbers, of the first prompts of each suite: so many as ``prompts`` says, all where it is silent.
+
+    So all rows of a table are of the same prompts, though another table has drawn more of some of them.
+    """
 
     def values(number: Number) -> Mapping[int, float]:
-        return by_prompt(evidence.of(number.method, number.suite), number.column)
+        most = (prompts or {}).get(number.suite, sys.maxsize)
+        found = by_prompt(evidence.of(number.method, number.suite), number.column)
+        return {index: value for index, value in found.items() if index < most}
 
     return values
 
 
 def judge(table: Table, values: Values, shares: Iterable[str] = ()) -> list[Finding]:
-    """Decide all parts of a table; ``shares`` are the columns that are proportions."""
+    """Decide all parts of a table, at its own margins; ``shares`` are the columns that are proportions."""
     proportions = set(shares)
 
     def share(part: Part) -> bool:
         return any(isinstance(side, Number) and side.column in proportions for side in (part.first, part.second))
 
-    return [find(part, values, share=share(part)) for part in table.parts]
+    parts = [replace(part, margin=table.margin(part)) for part in table.parts]
+    return [find(part, values, share=share(part)) for part in parts]
