@@ -6,7 +6,7 @@ All of it may come from a stranger: it is checked when it is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -79,6 +79,10 @@ class About(BaseModel):
         """What must agree where records are joined, but for the methods."""
         columns = self.model_dump(mode="json", include={"columns"})["columns"]
         return {"bench": self.bench, "options": self.options, "weights": self.weights, "columns": columns}
+
+    def binding(self, drawn: Collection[str]) -> About:
+        """The same, less the methods that were asked for and drew nothing: they may be mended."""
+        return self.model_copy(update={"methods": {name: one for name, one in self.methods.items() if name in drawn}})
 
     def joined(self, other: About, here: str, there: str) -> About:
         """Both.

@@ -148,6 +148,8 @@ def _method(name: str, layer: Layer, items: Sequence[Item], registry: Registry, 
     draw, way, options = _way(layer.get("draw", "invert"))
     if not way.referees:
         settings = settings.model_copy(update={"referees": (), "augmentation": None, "judge": None, "init": None})
+    if way.asks and not any(part.weight.most > 0 for part in settings.referees):
+        raise OptionError(f"draw '{draw}' asks referees, and none has a weight: name a referee.")
     plan = check(settings, registry, Prompt(items[0].prompt))
     _check_prompts(plan, items)
     from referee.folder.checkpoint import decisive  # imports torch: after all that can be refused

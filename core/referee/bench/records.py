@@ -182,7 +182,8 @@ def writing(folder: Path, shard: str, about: About) -> Iterator[Writer]:
     try:
         if (folder / name).exists():
             before = _parsed(About, read_plain(folder / name, MAX_ABOUT), str(folder / name))
-            about = before.joined(about, str(folder / name), "what is asked for now")
+            drawn = {record.method for record in lines(path)} if path.exists() else set()
+            about = before.binding(drawn).joined(about, str(folder / name), "what is asked for now")
         write_whole(folder / name, about.model_dump_json(indent=1).encode())
         with path.open("ab") as file:
             file.truncate(_whole(path))
