@@ -189,6 +189,17 @@ def test_another_method_of_the_name_is_refused(desk: Desk, words: list[str], say
     desk.done(*words, out="elsewhere")
 
 
+def test_a_plain_sample_hangs_on_no_rules(desk: Desk) -> None:
+    whole = desk.done("--methods", "plain")
+    base = {"zoo": "none", "prior": {"name": "toy"}, "height": 8, "width": 8, "draw": "sample"}
+    (maker,) = whole.about.methods.values()
+    assert maker.settings.keys() == {"zoo", "height", "width", "prior"}
+    found = desk.done("--methods", "plain", "--set", "rules.steps=9", "--seeds", "2")
+    assert found.about.methods["plain"].digest == maker.digest
+    mine = f"mine={json.dumps({**base, 'rules': {'steps': 70}, 'balancer': {'name': 'nobody'}})}"
+    assert desk.done("--method", mine).about.methods["mine"].digest == maker.digest
+
+
 def test_another_scorer_is_refused(desk: Desk) -> None:
     desk.done("--methods", "plain")
     desk.refused("the benches are not the same: options.scale: 1.0 and 0.5", name="colours:scale=0.5")
