@@ -8,6 +8,7 @@ steered the method: it is flattered.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
@@ -45,13 +46,16 @@ def _block(evidence: Evidence, suite: str, found: Sequence[Cell]) -> Block | Non
     about = evidence.about
     here = {(one.method, one.column): one for one in found if one.suite == suite}
     keys = [key for key in about.columns if any((method, key) in here for method in about.methods)]
-    rows, several = [], about.seeds > 1
+    rows = []
+    several = any(
+        len(here) > len({one.index for one in here}) for here in (evidence.of(m, suite) for m in about.methods)
+    )
     for method in about.methods:
         records = evidence.of(method, suite)
         if not records:
             continue
         drawn = len({record.index for record in records})
-        row = [method, str(drawn) if drawn == about.suites[suite] else f"{drawn}/{about.suites[suite]}"]
+        row = [method, str(drawn) if drawn == (count := about.count(method, suite)) else f"{drawn}/{count}"]
         row += [str(len(records))] if several else []
         row += [_number(evidence, here.get((method, key)), drawn) for key in keys]
         rows.append((*row, cost(records, about.device)))
@@ -93,16 +97,13 @@ def _on_cpu(device: str) -> bool:
 def notes(evidence: Evidence, found: Sequence[Cell]) -> list[str]:
     """What must be said below the table: what is not complete, and which numbers flatter."""
     about, said = evidence.about, []
-    for suite, count in about.suites.items():
+    for suite in about.suites:
         for method in about.methods:
-            records = evidence.of(method, suite)
-            if not records or len(records) == count * about.seeds:
-                continue
-            share = len(records) / (count * about.seeds)
-            said.append(
-                f"{method}, {suite}: {len(records)} of {count * about.seeds} pictures ({share:.0%}); the rest is not "
-                "scored."
-            )
+            scored, wanted = coverage(evidence, method, suite)
+            if 0 < scored < wanted:
+                share = scored / wanted
+                said.append(f"{method}, {suite}: {scored} of {wanted} pictures ({share:.0%}); the rest is not scored.")
+    said += _blank(evidence)
     said += _pooled(evidence, found)
     if kin := {one.column for one in found if is_kin(evidence, one)}:
         titles = ", ".join(column.title for key, column in about.columns.items() if key in kin)
@@ -111,6 +112,25 @@ def notes(evidence: Evidence, found: Sequence[Cell]) -> list[str]:
             "may well fool the other."
         )
     return said
+
+
+def coverage(evidence: Evidence, method: str, suite: str) -> tuple[int, int]:
+    """How many pictures are scored of those that are asked for; what an item has beyond its number is not counted."""
+    seeds = evidence.about.seeds
+    pictures = Counter(record.index for record in evidence.of(method, suite))
+    return sum(min(count, seeds) for count in pictures.values()), evidence.about.count(method, suite) * seeds
+
+
+def _blank(evidence: Evidence) -> Iterator[str]:
+    """Suites of which a method has nothing: no table tells of them."""
+    for method in evidence.about.methods:
+        each = {suite: coverage(evidence, method, suite) for suite in evidence.about.suites}
+        if blank := [suite for suite, (scored, wanted) in each.items() if wanted and not scored]:
+            scored, wanted = (sum(counts) for counts in zip(*each.values(), strict=True))
+            yield (
+                f"{method}: no picture of {', '.join(blank)} is scored; in all {scored} of {wanted} pictures "
+                f"({scored / wanted:.0%})."
+            )
 
 
 def _pooled(evidence: Evidence, found: Sequence[Cell]) -> Iterator[str]:
@@ -150,10 +170,11 @@ def data(evidence: Evidence, found: Sequence[Cell]) -> dict[str, Any]:
     """For --json."""
     about = evidence.about
     drawn = [
-        {"suite": suite, "method": method, "pictures": len(rows), "of": count * about.seeds}
-        for suite, count in about.suites.items()
+        {"suite": suite, "method": method, "pictures": len(rows), "scored": scored, "of": wanted}
+        for suite in about.suites
         for method in about.methods
         if (rows := evidence.of(method, suite))
+        for scored, wanted in [coverage(evidence, method, suite)]
     ]
     return {
         "bench": about.bench,

@@ -76,6 +76,14 @@ def test_with_partial_the_rest_is_scored_and_the_coverage_told(desk: Desk) -> No
     assert "| given | 1/3 |" in (desk.out / "table.md").read_text()
 
 
+def test_with_partial_a_suite_of_nothing_is_told(desk: Desk) -> None:
+    desk.pictures({"bright/0.png": RED, "bright/1.png": GREEN, "bright/2.png": BLUE})
+    assert desk.bench("--images", "given", "--partial").code == 0
+    assert (
+        "given: no picture of half dim is scored; in all 3 of 4 pictures (75%)." in (desk.out / "table.md").read_text()
+    )
+
+
 def test_of_several_pictures_all_must_be_there(desk: Desk) -> None:
     desk.pictures({**WHOLE, "bright/0-1.png": RED})
     desk.refused("half dim 0 'a dim red square': 1 of 2 pictures", "--images", "given")

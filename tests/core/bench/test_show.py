@@ -80,6 +80,35 @@ def test_two_folders_are_joined(drawn: Desk) -> None:
     assert (refused.code, "settings.rules.steps: 4 and 5" in refused.err) == (2, True)
 
 
+def test_more_pictures_of_a_prompt_than_were_asked_for_count_once(drawn: Desk) -> None:
+    drawn.done("--methods", "plain", "--seed", "50")
+    told = json.loads(drawn("bench", "table", "out", "--json").out)
+    (row,) = [row for row in told["drawn"] if (row["suite"], row["method"]) == ("bright", "plain")]
+    assert (row["pictures"], row["scored"], row["of"]) == (6, 3, 3)
+    assert not any("pictures (" in note for note in told["notes"])
+    assert "| plain | 3 | 6 |" in (drawn.out / "table.md").read_text()
+    records = drawn.out / "records-0-of-1.jsonl"
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    some = [one for one in lines if (one["method"], one["suite"], one["index"]) != ("plain", "bright", 2)]
+    records.write_text("".join(json.dumps(one) + "\n" for one in some))  # four pictures, of two of three prompts
+    notes = json.loads(drawn("bench", "table", "out", "--json").out)["notes"]
+    assert "plain, bright: 2 of 3 pictures (67%); the rest is not scored." in notes
+
+
+def test_a_method_of_which_fewer_prompts_are_wanted_is_whole_with_them(desk: Desk) -> None:
+    text = (desk.folder / "toys.py").read_text()
+    chooses = "    def wants(self, method, item):\n        return method != 'run' or item.index < 1\n\n    def score("
+    (desk.folder / "toys.py").write_text(text.replace("    def score(", chooses, 1))
+    desk.done()
+    table = (desk.out / "table.md").read_text()
+    assert "| run | 1 |" in table
+    assert "| plain | 3 |" in table
+    assert "is not scored" not in table
+    desk.done("--methods", "run", name="colours:n=1", out="less")
+    joined = read([desk.folder / "less", desk.out]).about
+    assert (joined.count("run", "bright"), joined.count("plain", "bright")) == (1, 3)
+
+
 def test_the_plot_has_a_bar_for_each_number(drawn: Desk) -> None:
     found = read([drawn.out])
     tree = ElementTree.fromstring(svg(found, cells(found), "share"))
