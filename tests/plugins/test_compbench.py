@@ -633,7 +633,7 @@ def test_pictures_are_drawn_with_the_benchmarks_names_and_seeds(prompts: Path, t
     again = tmp_path / "again"
     run(typed(prompts), "--images", f"again={out / 'pictures' / 'plain'}", "--out", str(again), "--device", "cpu")
     scores = {(row["index"], row["seed"]): row["scores"] for row in records(again)}
-    assert scores == {(row["index"], row["seed"] - 42): row["scores"] for row in found}
+    assert scores == {(row["index"], 10 * row["index"] + row["seed"] - 42): row["scores"] for row in found}
 
 
 def test_the_seeds_can_be_moved(prompts: Path, tmp_path: Path) -> None:
@@ -692,9 +692,26 @@ def test_a_folder_with_holes_and_broken_files(prompts: Path, tmp_path: Path) -> 
     assert not out.exists()
     run(typed(prompts), "--images", str(images), "--partial", "--out", str(out), "--device", "cpu")
     assert [(row["prompt"], row["seed"]) for row in records(out)] == [
-        ("a red circle", 0), ("a red circle", 1), ("a blue square", 0)
+        ("a red circle", 0), ("a red circle", 1), ("a blue square", 10)
     ]  # fmt: skip
     assert "3 of 6 pictures (50%)" in (out / "table.md").read_text()
+
+
+def test_a_folder_that_was_repaired_is_gone_on_with(prompts: Path, tmp_path: Path) -> None:
+    (prompts / "color_val.txt").write_text("a red circle\na blue square\n")
+    images, out = tmp_path / "theirs", tmp_path / "out"
+    images.mkdir()
+    for number, prompt in ((0, "a red circle"), (1, "a red circle"), (10, "a blue square"), (11, "a blue square")):
+        picture(scene((CIRCLE, LEFT), (SQUARE, (48, 20 + number)))).save(images / file_name(prompt, number))
+    hole = images / file_name("a blue square", 10)
+    content = hole.read_bytes()
+    hole.unlink()
+    words = (typed(prompts), "--images", str(images), "--out", str(out), "--device", "cpu")
+    run(*words, "--partial")
+    assert [(row["index"], row["seed"]) for row in records(out)] == [(0, 0), (0, 1), (1, 11)]
+    hole.write_bytes(content)
+    run(*words)
+    assert [(row["index"], row["seed"]) for row in records(out)] == [(0, 0), (0, 1), (1, 11), (1, 10)]
 
 
 def test_runs_that_measured_otherwise_are_not_joined(prompts: Path, tmp_path: Path) -> None:
