@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,8 @@ from referee.bench.plot import svg
 from referee.bench.records import read
 from referee.bench.sheet import CELL, LINE, LINES, RIGHT, RIM, WRONG, sheet, wrapped
 from referee.bench.statistics import cells
+from referee.bench.statistics import compare as compared
+from referee.bench.table import cautions
 
 from .conftest import Desk
 
@@ -192,6 +195,31 @@ def test_compare_takes_the_methods_that_both_have(drawn: Desk) -> None:
     drawn.done("--methods", "plain", out="other")
     said = drawn("bench", "compare", "out", "other").out
     assert "plain (out) less plain (other)" in said
+
+
+def test_compare_warns_of_kin_and_of_few_prompts(drawn: Desk) -> None:
+    said = drawn("bench", "compare", "out:plain", "out:run").out
+    assert "toy loss†" in said
+    assert "share of the colour†" not in said
+    assert "† toy loss: measured with a model of the family that steered one of the two" in said
+    assert "Of 1 prompts an interval says little" in said
+    rows = json.loads(drawn("bench", "compare", "out:plain", "out:run", "--json").out)
+    assert {row["column"] for row in rows if row["kin"]} == {"loss"}
+    many = [replace(one, n=10) for one in compared(read([drawn.out]), "plain", read([drawn.out]), "run")]
+    assert list(cautions(read([drawn.out]).about.columns, many, set())) == []
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_comparison_fits_the_terminal(drawn: Desk, width: int) -> None:
+    path = drawn.out / "about-0-of-1.json"
+    path.write_text(path.read_text().replace("share of the colour", "the benchmark's score (spatial, complex: -like)"))
+    drawn.monkeypatch.setenv("COLUMNS", str(width))
+    said = drawn("bench", "compare", "out:plain", "out:run").out
+    lines = [line for line in said.splitlines() if line[:1] in tuple("┏┃┡│└")]
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    assert said.count("+0.000 to +0.000") == 6
+    assert "the benchmark's score" in said
 
 
 @pytest.mark.parametrize(
