@@ -732,12 +732,26 @@ def test_bad_input_is_refused_before_any_model_loads(prompts: Path, tmp_path: Pa
         (typed(prompts, suites="colour"), "colour"),
         (typed(prompts, vqa=str(tmp_path / "none")), "There is no folder"),
         (typed(prompts, vqa=str(WEIGHTS / "detector")), "of type 'owlv2', not blip"),
-        (typed(prompts, detector=str(WEIGHTS / "vqa")), "of type 'blip', not owlv2 or owlvit"),
+        (typed(prompts, suites="spatial", detector=str(WEIGHTS / "vqa")), "of type 'blip', not owlv2 or owlvit"),
         (typed(prompts, vlm="nobody/nothing"), "hf download nobody/nothing"),
         ("geneval:path=none.jsonl", "cannot be read"),
     ):
         assert said in refused(text, *out)
     assert not (tmp_path / "out").exists()
+
+
+def test_only_the_models_that_the_suites_need_are_wanted(prompts: Path) -> None:
+    check = discover().find("bench", "t2i-compbench").check
+    assert check is not None
+    none = {"vqa": "nobody/vqa", "detector": "nobody/detector", "clip": "ViT-B-32:openai"}
+    for suites, needs in (("color", {"vqa"}), ("spatial", {"detector"}), ("non_spatial", {"clip"})):
+        chosen = {**OURS, **{key: value for key, value in none.items() if key not in needs}}
+        check(CompBenchOptions(path=prompts, suites=suites, **chosen))
+        for option in needs:
+            with pytest.raises(RefereeError, match=none[option]):
+                check(CompBenchOptions(path=prompts, suites=suites, **{**OURS, option: none[option]}))
+            with pytest.raises(OptionError, match=f"nothing to measure {suites} with: {option} is left out"):
+                check(CompBenchOptions(path=prompts, suites=suites, **{**OURS, option: ""}))
 
 
 def test_a_cut_file_of_weights_is_refused(prompts: Path, tmp_path: Path) -> None:
