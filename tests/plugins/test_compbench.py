@@ -721,7 +721,7 @@ def test_runs_that_measured_otherwise_are_not_joined(prompts: Path, tmp_path: Pa
     outs = [tmp_path / "one", tmp_path / "two"]
     for out, most in zip(outs, (8, 1), strict=True):
         run(typed(prompts, most=most), "--images", str(images), "--out", str(out), "--device", "cpu")
-    assert "options.most: 8 and 1" in refused("table", *map(str, outs))
+    assert "options.most: 8 and 1" in refused("table", *map(str, outs), "--out", str(tmp_path / "both"))
     assert records(outs[0])[0]["scores"]["blip-vqa"] == rounded(records(outs[0])[0]["scores"]["blip-vqa"])
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
@@ -191,9 +191,7 @@ def writing(folder: Path, shard: str, about: About) -> Iterator[Writer]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        with suppress(OSError):
-            (folder / f".lock-{shard}").unlink()
-        lock.release()
+        lock.release()  # its file stays: who waits for a file that is gone holds nothing
 
 
 def _whole(path: Path) -> int:

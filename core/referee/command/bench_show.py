@@ -40,7 +40,10 @@ def table(
     methods: Annotated[str | None, typer.Option("--methods", metavar="a,b", help="These alone, in this order.")] = None,
     column: ColumnOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where to write. [dim]default: the first folder[/dim]")
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Where to write. [dim]default: the folder; needed if there are several[/dim]"
+        ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     json_: Json = False,
@@ -54,6 +57,8 @@ def table(
 
     if markdown and json_:
         raise OptionError("--json and --markdown both say what is printed: choose one.")
+    if len(folders) > 1 and out is None:
+        raise OptionError("Several folders are joined: say where to write by --out DIR, so that none loses its table.")
     evidence = read(folders)
     if methods:
         evidence = evidence.only([_known(name, evidence.about.methods, "--methods") for name in methods.split(",")])

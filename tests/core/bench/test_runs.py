@@ -33,7 +33,7 @@ def test_each_method_draws_each_prompt_and_the_file_is_what_is_scored(desk: Desk
         assert record.scores["share"] == pytest.approx(x[0, channel].mean().item() / x[0].sum(0).mean().item())
         assert ("even" in record.scores) == (record.index % 2 == 0)
         assert record.cpu_seconds is not None
-    assert {path.name for path in desk.out.iterdir() if path.suffix != ".jsonl"} == {
+    assert {path.name for path in desk.out.glob("[!.]*") if path.suffix != ".jsonl"} == {
         "about-0-of-1.json", "pictures", "table.md", "table.csv", "plot.svg", "sheet-run-bright.png",
         "sheet-plain-bright.png", "sheet-run-half-dim.png", "sheet-plain-half-dim.png",
     }  # fmt: skip
@@ -236,6 +236,7 @@ def test_a_scorer_that_breaks_its_word_is_named(desk: Desk, answer: str) -> None
 
 def test_two_processes_do_not_write_one_shard(desk: Desk) -> None:
     desk.done("--methods", "plain", "--shard", "0/2")
+    assert (desk.out / ".lock-0-of-2").exists()  # taken away, it would be no lock for who waits
     with filelock.FileLock(desk.out / ".lock-0-of-2"):
         desk.refused("Another process draws shard 0-of-2", "--methods", "plain", "--shard", "0/2", "--seeds", "2")
         desk.done("--methods", "plain", "--shard", "1/2")

@@ -79,7 +79,7 @@ def test_two_folders_are_joined(drawn: Desk) -> None:
     }
     assert "run, bright: 3 of 6 pictures (50%); the rest is not scored." in told["notes"]
     drawn.done("--set", "rules.steps=5", "--methods", "run", out="other")
-    refused = drawn("bench", "table", "out", "other")
+    refused = drawn("bench", "table", "out", "other", "--out", "both")
     assert (refused.code, "settings.rules.steps: 4 and 5" in refused.err) == (2, True)
 
 
@@ -226,6 +226,7 @@ def test_a_comparison_fits_the_terminal(drawn: Desk, width: int) -> None:
     ("words", "says"),
     [
         (["table", "nowhere"], "No bench wrote in nowhere"),
+        (["table", "out", "out"], "say where to write by --out DIR"),
         (["table", "out", "--methods", "rum"], "--methods rum: there is none in these records. Did you mean 'run'?"),
         (["table", "out", "--column", "shape"], "--column shape: there is none in these records"),
         (["table", "out", "--json", "--markdown"], "choose one"),
