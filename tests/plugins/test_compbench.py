@@ -633,7 +633,7 @@ def test_pictures_are_drawn_with_the_benchmarks_names_and_seeds(prompts: Path, t
     again = tmp_path / "again"
     run(typed(prompts), "--images", f"again={out / 'pictures' / 'plain'}", "--out", str(again), "--device", "cpu")
     scores = {(row["index"], row["seed"]): row["scores"] for row in records(again)}
-    assert scores == {(row["index"], row["seed"] - 42): row["scores"] for row in found}
+    assert scores == {(row["index"], 10 * row["index"] + row["seed"] - 42): row["scores"] for row in found}
 
 
 def test_the_seeds_can_be_moved(prompts: Path, tmp_path: Path) -> None:
@@ -692,9 +692,26 @@ def test_a_folder_with_holes_and_broken_files(prompts: Path, tmp_path: Path) -> 
     assert not out.exists()
     run(typed(prompts), "--images", str(images), "--partial", "--out", str(out), "--device", "cpu")
     assert [(row["prompt"], row["seed"]) for row in records(out)] == [
-        ("a red circle", 0), ("a red circle", 1), ("a blue square", 0)
+        ("a red circle", 0), ("a red circle", 1), ("a blue square", 10)
     ]  # fmt: skip
     assert "3 of 6 pictures (50%)" in (out / "table.md").read_text()
+
+
+def test_a_folder_that_was_repaired_is_gone_on_with(prompts: Path, tmp_path: Path) -> None:
+    (prompts / "color_val.txt").write_text("a red circle\na blue square\n")
+    images, out = tmp_path / "theirs", tmp_path / "out"
+    images.mkdir()
+    for number, prompt in ((0, "a red circle"), (1, "a red circle"), (10, "a blue square"), (11, "a blue square")):
+        picture(scene((CIRCLE, LEFT), (SQUARE, (48, 20 + number)))).save(images / file_name(prompt, number))
+    hole = images / file_name("a blue square", 10)
+    content = hole.read_bytes()
+    hole.unlink()
+    words = (typed(prompts), "--images", str(images), "--out", str(out), "--device", "cpu")
+    run(*words, "--partial")
+    assert [(row["index"], row["seed"]) for row in records(out)] == [(0, 0), (0, 1), (1, 11)]
+    hole.write_bytes(content)
+    run(*words)
+    assert [(row["index"], row["seed"]) for row in records(out)] == [(0, 0), (0, 1), (1, 11), (1, 10)]
 
 
 def test_runs_that_measured_otherwise_are_not_joined(prompts: Path, tmp_path: Path) -> None:
@@ -704,7 +721,7 @@ def test_runs_that_measured_otherwise_are_not_joined(prompts: Path, tmp_path: Pa
     outs = [tmp_path / "one", tmp_path / "two"]
     for out, most in zip(outs, (8, 1), strict=True):
         run(typed(prompts, most=most), "--images", str(images), "--out", str(out), "--device", "cpu")
-    assert "options.most: 8 and 1" in refused("table", *map(str, outs))
+    assert "options.most: 8 and 1" in refused("table", *map(str, outs), "--out", str(tmp_path / "both"))
     assert records(outs[0])[0]["scores"]["blip-vqa"] == rounded(records(outs[0])[0]["scores"]["blip-vqa"])
 
 
@@ -715,12 +732,26 @@ def test_bad_input_is_refused_before_any_model_loads(prompts: Path, tmp_path: Pa
         (typed(prompts, suites="colour"), "colour"),
         (typed(prompts, vqa=str(tmp_path / "none")), "There is no folder"),
         (typed(prompts, vqa=str(WEIGHTS / "detector")), "of type 'owlv2', not blip"),
-        (typed(prompts, detector=str(WEIGHTS / "vqa")), "of type 'blip', not owlv2 or owlvit"),
+        (typed(prompts, suites="spatial", detector=str(WEIGHTS / "vqa")), "of type 'blip', not owlv2 or owlvit"),
         (typed(prompts, vlm="nobody/nothing"), "hf download nobody/nothing"),
         ("geneval:path=none.jsonl", "cannot be read"),
     ):
         assert said in refused(text, *out)
     assert not (tmp_path / "out").exists()
+
+
+def test_only_the_models_that_the_suites_need_are_wanted(prompts: Path) -> None:
+    check = discover().find("bench", "t2i-compbench").check
+    assert check is not None
+    none = {"vqa": "nobody/vqa", "detector": "nobody/detector", "clip": "ViT-B-32:openai"}
+    for suites, needs in (("color", {"vqa"}), ("spatial", {"detector"}), ("non_spatial", {"clip"})):
+        chosen = {**OURS, **{key: value for key, value in none.items() if key not in needs}}
+        check(CompBenchOptions(path=prompts, suites=suites, **chosen))
+        for option in needs:
+            with pytest.raises(RefereeError, match=none[option]):
+                check(CompBenchOptions(path=prompts, suites=suites, **{**OURS, option: none[option]}))
+            with pytest.raises(OptionError, match=f"nothing to measure {suites} with: {option} is left out"):
+                check(CompBenchOptions(path=prompts, suites=suites, **{**OURS, option: ""}))
 
 
 def test_a_cut_file_of_weights_is_refused(prompts: Path, tmp_path: Path) -> None:

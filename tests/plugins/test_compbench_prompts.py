@@ -365,8 +365,9 @@ def test_a_folder_of_the_benchmarks_naming(tmp_path: Path, place: str) -> None:
     for name in [*names, "readme.png"]:
         (home / name).touch()
     bench = CompBench(CompBenchOptions(path=tmp_path, suites="color", parser="template"), Place())
-    found = [[path.name for path in bench.files(tmp_path / "pictures", item)] for item in bench.items()]
-    assert found == [
+    listed = [list(bench.files(tmp_path / "pictures", item)) for item in bench.items()]
+    assert [[number for number, _ in files] for files in listed] == [[0, 1], [9, 10], [4, 5]]
+    assert [[path.name for _, path in files] for files in listed] == [
         ["a red dog_000000.png", "a red dog_000001.png"],  # the first of two
         ["a blue cat_000009.png", "a blue cat_000010.png"],
         ["a red dog_000004.png", "a red dog_000005.png"],
@@ -386,8 +387,11 @@ def test_a_folder_of_genevals_naming(tmp_path: Path) -> None:
     samples.mkdir(parents=True)
     for name in ("00001.png", "00000.png", "grid.png"):
         (samples / name).touch()
-    found = [[path.name for path in bench.files(tmp_path / "out", item)] for item in bench.items()]
-    assert found == [[], [], [], ["00000.png", "00001.png"]]
+    assert [list(bench.files(tmp_path / "out", item)) for item in bench.items()] == [
+        [], [], [], [(0, samples / "00000.png"), (1, samples / "00001.png")],
+    ]  # fmt: skip
+    (samples / "00000.png").unlink()
+    assert list(bench.files(tmp_path / "out", bench.items()[3])) == [(1, samples / "00001.png")]
 
 
 # --- options ----------------------------------------------------------------------------------------------------

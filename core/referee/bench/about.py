@@ -6,7 +6,7 @@ All of it may come from a stranger: it is checked when it is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -68,6 +68,9 @@ class About(BaseModel):
     weights: dict[Text, Text] = Field(default_factory=dict, description="of the scorer: sha256 by file")
     columns: dict[Text, Column] = Field(min_length=1)
     suites: dict[Text, int] = Field(description="how many items each has")
+    wants: dict[Name, dict[Text, int]] = Field(
+        default_factory=dict, description="how many of them a method draws, where the bench chooses"
+    )
     seeds: int = Field(1, ge=1, description="pictures of an item")
     methods: dict[Name, Maker] = Field(default_factory=dict)
     asked: dict[Text, Any] = Field(default_factory=dict, description="all options, for the reader")
@@ -80,6 +83,14 @@ class About(BaseModel):
         columns = self.model_dump(mode="json", include={"columns"})["columns"]
         return {"bench": self.bench, "options": self.options, "weights": self.weights, "columns": columns}
 
+    def count(self, method: str, suite: str) -> int:
+        """How many items of a suite a method draws."""
+        return self.wants.get(method, {}).get(suite, self.suites[suite])
+
+    def binding(self, drawn: Collection[str]) -> About:
+        """The same, less the methods that were asked for and drew nothing: they may be mended."""
+        return self.model_copy(update={"methods": {name: one for name, one in self.methods.items() if name in drawn}})
+
     def joined(self, other: About, here: str, there: str) -> About:
         """Both.
 
@@ -89,11 +100,12 @@ class About(BaseModel):
         _same(self.decisive, other.decisive, "the benches", here, there)
         for name in [name for name in self.methods if name in other.methods]:
             _same(self.methods[name].decisive, other.methods[name].decisive, f"the methods '{name}'", here, there)
-        suites = {name: max(self.suites.get(name, 0), other.suites.get(name, 0)) for name in self.suites | other.suites}
+        wants = {name: _most(self.wants.get(name, {}), other.wants.get(name, {})) for name in self.wants | other.wants}
         devices = dict.fromkeys([self.device, other.device])
         return self.model_copy(
             update={
-                "suites": suites, "seeds": max(self.seeds, other.seeds), "methods": self.methods | other.methods,
+                "suites": _most(self.suites, other.suites), "wants": wants,
+                "seeds": max(self.seeds, other.seeds), "methods": self.methods | other.methods,
                 "device": ", ".join(name for name in devices if name),
             }
         )  # fmt: skip
@@ -138,6 +150,10 @@ def digest(said: Any) -> str:
 def digest_of(item: Item) -> str:
     """What stands for an item: its prompt and its data."""
     return digest([item.prompt, item.data])
+
+
+def _most(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -93,8 +93,12 @@ class Bench(Protocol):
 class Named(Protocol):
     """A bench that knows how others name the pictures of its items, for ``--images``."""
 
-    def files(self, folder: Path, item: Item) -> Sequence[Path]:
-        """The item's pictures in a folder, in order; none if there is none."""
+    def files(self, folder: Path, item: Item) -> Sequence[tuple[int, Path]]:
+        """The item's pictures in a folder, by their numbers; none if there is none.
+
+        A picture's number is read off its name, and no two of an item have one: it stands for the picture in the
+        records, in place of a seed, so it must be the same whichever other pictures are there.
+        """
 
 
 @runtime_checkable

@@ -37,12 +37,14 @@ class Way:
         draw: the function.
         options: its own, a frozen pydantic model.
         referees: they play; if not, they are not even loaded.
+        asks: it cannot be without one that has a weight.
     """
 
     summary: str
     draw: Draw
     options: type[BaseModel] = NoOptions
     referees: bool = True
+    asks: bool = False
 
 
 def invert(parts: Parts, prompt: Prompt, seed: int, options: NoOptions) -> Image:
@@ -65,6 +67,8 @@ def sample(parts: Parts, prompt: Prompt, seed: int, options: NoOptions) -> Image
 DRAWS: Mapping[str, Way] = {
     "invert": Way("the run: a latent is optimised until the referees agree", invert),
     "sample": Way("the prior alone, by its own plain sampling", sample, referees=False),
-    "best-of": Way("of n plain samples, the one that the referees like best", peers.best_of, peers.BestOf),
-    "noise": Way("the noise of a few-step sampler, optimised against the referees", peers.noise, peers.Noise),
+    "best-of": Way("of n plain samples, the one that the referees like best", peers.best_of, peers.BestOf, asks=True),
+    "noise": Way(
+        "the noise of a few-step sampler, optimised against the referees", peers.noise, peers.Noise, asks=True
+    ),
 }

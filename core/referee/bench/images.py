@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from referee.bench.contract import Bench, Item, Named
@@ -22,7 +23,7 @@ MAX_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One picture of an item; the seed is that in its name, or its number among the item's pictures."""
+    """One picture of an item; the seed is that in its name, or the number that the bench reads there."""
 
     item: Item
     seed: int
@@ -76,7 +77,7 @@ def open_gallery(text: str, bench: Bench, items: Sequence[Item], seeds: int | No
 
     Raises:
         OptionError: there is no such folder, or no name for it.
-        RunError: some are missing or broken; lists them.
+        RunError: some are missing or broken, and are listed; or two have one number.
     """
     name, folder = _named(text)
     found = _by_item(bench, folder, items)
@@ -84,6 +85,7 @@ def open_gallery(text: str, bench: Bench, items: Sequence[Item], seeds: int | No
     shots, missing, broken = [], [], []
     for item in items:
         mine = found[item.suite, item.index][:wanted]
+        _check_numbers(mine)
         if len(mine) < wanted:
             lacks = "no picture" if not mine else f"{len(mine)} of {wanted} pictures"
             missing.append(f"{item.suite} {item.index} '{item.prompt}': {lacks}")
@@ -128,7 +130,7 @@ def _named(text: str) -> tuple[str, Path]:
 def _by_item(bench: Bench, folder: Path, items: Sequence[Item]) -> dict[tuple[str, int], list[Shot]]:
     if isinstance(bench, Named):
         return {
-            (item.suite, item.index): [Shot(item, k, path) for k, path in enumerate(bench.files(folder, item))]
+            (item.suite, item.index): [Shot(item, k, path) for k, path in sorted(bench.files(folder, item))]
             for item in items
         }
     suites = dict.fromkeys(item.suite for item in items)
@@ -142,6 +144,13 @@ def _by_item(bench: Bench, folder: Path, items: Sequence[Item]) -> dict[tuple[st
         ]
         for item in items
     }
+
+
+def _check_numbers(shots: Sequence[Shot]) -> None:
+    """RunError: two pictures of an item have one number."""
+    for one, other in pairwise(shots):  # in order
+        if one.seed == other.seed:
+            raise RunError(f"{one.path} and {other.path} are both picture {one.seed} of '{one.item.prompt}'.")
 
 
 def _numbered(home: Path) -> dict[int, list[tuple[int, Path]]]:

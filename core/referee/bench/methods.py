@@ -22,12 +22,14 @@ from referee.options import validate
 from referee.parts import Order, Parts, Plan, assemble, check, device_name, families, make
 from referee.plugins import NAME, Registry
 from referee.prompt import Prompt
-from referee.settings import NO_ZOO, Part, build
+from referee.settings import NO_ZOO, Part, Settings, build
 from referee.typed import parse_part
 from referee.zoos import options_of, resolve
 
 OWN = ("draw", "preset")
 """What a method's layer may say beside settings."""
+SAMPLED = ("zoo", "height", "width", "seeds", "device", "dtype", "prior")
+"""The settings that decide a picture of a way in which no referee plays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,9 @@ def _method(name: str, layer: Layer, items: Sequence[Item], registry: Registry, 
     settings = build([merge(merge(merge(base, {"zoo": asked}), said), over)])
     draw, way, options = _way(layer.get("draw", "invert"))
     if not way.referees:
-        settings = settings.model_copy(update={"referees": (), "augmentation": None, "judge": None, "init": None})
+        settings = Settings(**{name: getattr(settings, name) for name in SAMPLED})
+    if way.asks and not any(part.weight.most > 0 for part in settings.referees):
+        raise OptionError(f"draw '{draw}' asks referees, and none has a weight: name a referee.")
     plan = check(settings, registry, Prompt(items[0].prompt))
     _check_prompts(plan, items)
     from referee.folder.checkpoint import decisive  # imports torch: after all that can be refused

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
@@ -182,7 +182,8 @@ def writing(folder: Path, shard: str, about: About) -> Iterator[Writer]:
     try:
         if (folder / name).exists():
             before = _parsed(About, read_plain(folder / name, MAX_ABOUT), str(folder / name))
-            about = before.joined(about, str(folder / name), "what is asked for now")
+            drawn = {record.method for record in lines(path)} if path.exists() else set()
+            about = before.binding(drawn).joined(about, str(folder / name), "what is asked for now")
         write_whole(folder / name, about.model_dump_json(indent=1).encode())
         with path.open("ab") as file:
             file.truncate(_whole(path))
@@ -190,9 +191,7 @@ def writing(folder: Path, shard: str, about: About) -> Iterator[Writer]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        with suppress(OSError):
-            (folder / f".lock-{shard}").unlink()
-        lock.release()
+        lock.release()  # its file stays: who waits for a file that is gone holds nothing
 
 
 def _whole(path: Path) -> int:

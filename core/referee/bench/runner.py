@@ -31,12 +31,13 @@ THUMBNAIL = 128
 Tell = Callable[[Record], object]
 
 
-def run(task: Task, tell: Tell = lambda record: None) -> int:
+def run(task: Task, tell: Tell = lambda record: None, begin: Callable[[], object] = lambda: None) -> int:
     """Draw and score what is not yet recorded; gives how many pictures that were.
 
     Args:
         task: what.
         tell: called with each new record.
+        begin: called when all that can be refused was refused, and files are written from now on.
 
     Raises:
         RunError: the folder holds records of other settings; says where they differ.
@@ -46,6 +47,7 @@ def run(task: Task, tell: Tell = lambda record: None) -> int:
     done = _done(task)
     count = 0
     with writing(task.out, task.shard.slug, task.about) as writer:
+        begin()
         for method in task.methods:
             for record in _drawn(task, method, done):
                 _add(record, writer, tell)
@@ -83,7 +85,8 @@ def _done(task: Task) -> Mapping[Key, Record]:
             raise RunError(f"{task.out} holds something else than a bench's records. Choose another --out.")
         return {}
     found = read([task.out])
-    found.about.joined(task.about, str(task.out), "what is asked for now")
+    about = found.about.binding({record.method for record in found.records})
+    about.joined(task.about, str(task.out), "what is asked for now")
     items = {(item.suite, item.index): item for item in task.items}
     for record in found.records:
         item = items.get((record.suite, record.index))
@@ -93,7 +96,21 @@ def _done(task: Task) -> Mapping[Key, Record]:
                 f"'{item.prompt}' now{'' if item.prompt != record.prompt else ', with other data for the scorer'}. "
                 "Choose another --out."
             )
-    return {record.key: record for record in found.records}
+    done = {record.key: record for record in found.records}
+    for gallery in task.galleries:
+        _check_pictures(task, gallery, done)
+    return done
+
+
+def _check_pictures(task: Task, gallery: Gallery, done: Mapping[Key, Record]) -> None:
+    """RunError: a picture that was scored is another by now."""
+    for shot in gallery.shots:
+        before = done.get((gallery.name, shot.item.suite, shot.item.index, shot.seed))
+        if before and before.digest != read_photo(shot.path, "--images")[1][:12]:
+            raise RunError(
+                f"{shot.path} is not the picture that {task.out} has scores of. Choose another --out, or say "
+                "--images NAME=DIR with another name."
+            )
 
 
 def _drawn(task: Task, method: Method, done: Mapping[Key, Record]) -> Iterator[Record]:
@@ -110,7 +127,10 @@ def _drawn(task: Task, method: Method, done: Mapping[Key, Record]) -> Iterator[R
             parts = method.load()
             description = _description(task, method, parts.device)
         clock, cpu = time.perf_counter(), time.process_time()
-        image = method.way.draw(parts, Prompt(item.prompt), seed, method.options)
+        try:
+            image = method.way.draw(parts, Prompt(item.prompt), seed, method.options)
+        except RefereeError as error:
+            raise type(error)(f"The method '{method.name}', {item.suite} {item.index}: {error}") from error
         seconds, cpu_seconds = time.perf_counter() - clock, time.process_time() - cpu
         name = picture_name(method.name, item, seed, "png")
         if isinstance(task.bench, Naming):
@@ -137,17 +157,10 @@ def _scored(task: Task, gallery: Gallery, done: Mapping[Key, Record]) -> Iterato
     mine = {(item.suite, item.index) for item in task.mine()}
     for shot in gallery.shots:
         item = shot.item
-        if (item.suite, item.index) not in mine:
+        if (item.suite, item.index) not in mine or (gallery.name, item.suite, item.index, shot.seed) in done:
             continue
         picture, content = read_photo(shot.path, "--images")
         digest = content[:12]
-        if before := done.get((gallery.name, item.suite, item.index, shot.seed)):
-            if before.digest != digest:
-                raise RunError(
-                    f"{shot.path} is not the picture that {task.out} has scores of. Choose another --out, or say "
-                    "--images NAME=DIR with another name."
-                )
-            continue
         name = picture_name(gallery.name, item, shot.seed, "webp")
         scores = score(task, item, shot.seed, picture, shot.path)
         runs.write_whole(task.out / name, _thumbnail(picture))

@@ -8,14 +8,16 @@ steered the method: it is flattered.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from io import StringIO
 from statistics import fmean
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from referee.bench.about import Record
+from referee.bench.about import Maker, Record
+from referee.bench.contract import Column
 from referee.bench.records import Evidence
 from referee.bench.statistics import Cell, Difference
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 KIN = "†"
 MAX_DIGITS = 6
 """Behind the point, whatever a file says."""
+TITLE = 28
+"""Characters of a column's title in a comparison, where it stands at a row's head; longer ones are broken."""
+FEW = 10
+"""Prompts below which the bootstrap's interval is not to be relied on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +51,16 @@ def _block(evidence: Evidence, suite: str, found: Sequence[Cell]) -> Block | Non
     about = evidence.about
     here = {(one.method, one.column): one for one in found if one.suite == suite}
     keys = [key for key in about.columns if any((method, key) in here for method in about.methods)]
-    rows, several = [], about.seeds > 1
+    rows = []
+    several = any(
+        len(here) > len({one.index for one in here}) for here in (evidence.of(m, suite) for m in about.methods)
+    )
     for method in about.methods:
         records = evidence.of(method, suite)
         if not records:
             continue
         drawn = len({record.index for record in records})
-        row = [method, str(drawn) if drawn == about.suites[suite] else f"{drawn}/{about.suites[suite]}"]
+        row = [method, str(drawn) if drawn == (count := about.count(method, suite)) else f"{drawn}/{count}"]
         row += [str(len(records))] if several else []
         row += [_number(evidence, here.get((method, key)), drawn) for key in keys]
         rows.append((*row, cost(records, about.device)))
@@ -93,16 +102,13 @@ def _on_cpu(device: str) -> bool:
 def notes(evidence: Evidence, found: Sequence[Cell]) -> list[str]:
     """What must be said below the table: what is not complete, and which numbers flatter."""
     about, said = evidence.about, []
-    for suite, count in about.suites.items():
+    for suite in about.suites:
         for method in about.methods:
-            records = evidence.of(method, suite)
-            if not records or len(records) == count * about.seeds:
-                continue
-            share = len(records) / (count * about.seeds)
-            said.append(
-                f"{method}, {suite}: {len(records)} of {count * about.seeds} pictures ({share:.0%}); the rest is not "
-                "scored."
-            )
+            scored, wanted = coverage(evidence, method, suite)
+            if 0 < scored < wanted:
+                share = scored / wanted
+                said.append(f"{method}, {suite}: {scored} of {wanted} pictures ({share:.0%}); the rest is not scored.")
+    said += _blank(evidence)
     said += _pooled(evidence, found)
     if kin := {one.column for one in found if is_kin(evidence, one)}:
         titles = ", ".join(column.title for key, column in about.columns.items() if key in kin)
@@ -111,6 +117,25 @@ def notes(evidence: Evidence, found: Sequence[Cell]) -> list[str]:
             "may well fool the other."
         )
     return said
+
+
+def coverage(evidence: Evidence, method: str, suite: str) -> tuple[int, int]:
+    """How many pictures are scored of those that are asked for; what an item has beyond its number is not counted."""
+    seeds = evidence.about.seeds
+    pictures = Counter(record.index for record in evidence.of(method, suite))
+    return sum(min(count, seeds) for count in pictures.values()), evidence.about.count(method, suite) * seeds
+
+
+def _blank(evidence: Evidence) -> Iterator[str]:
+    """Suites of which a method has nothing: no table tells of them."""
+    for method in evidence.about.methods:
+        each = {suite: coverage(evidence, method, suite) for suite in evidence.about.suites}
+        if blank := [suite for suite, (scored, wanted) in each.items() if wanted and not scored]:
+            scored, wanted = (sum(counts) for counts in zip(*each.values(), strict=True))
+            yield (
+                f"{method}: no picture of {', '.join(blank)} is scored; in all {scored} of {wanted} pictures "
+                f"({scored / wanted:.0%})."
+            )
 
 
 def _pooled(evidence: Evidence, found: Sequence[Cell]) -> Iterator[str]:
@@ -150,10 +175,11 @@ def data(evidence: Evidence, found: Sequence[Cell]) -> dict[str, Any]:
     """For --json."""
     about = evidence.about
     drawn = [
-        {"suite": suite, "method": method, "pictures": len(rows), "of": count * about.seeds}
-        for suite, count in about.suites.items()
+        {"suite": suite, "method": method, "pictures": len(rows), "scored": scored, "of": wanted}
+        for suite in about.suites
         for method in about.methods
         if (rows := evidence.of(method, suite))
+        for scored, wanted in [coverage(evidence, method, suite)]
     ]
     return {
         "bench": about.bench,
@@ -165,24 +191,29 @@ def data(evidence: Evidence, found: Sequence[Cell]) -> dict[str, Any]:
 
 def rich_tables(evidence: Evidence, found: Sequence[Cell], width: int) -> Iterator[Table]:
     """For a terminal so many characters wide: what does not stand beside each other stands below."""
+    for block in blocks(evidence, found):
+        yield from _tables(block, width)
+
+
+def _tables(block: Block, width: int) -> Iterator[Table]:
     from rich.table import Table
 
-    for block in blocks(evidence, found):
-        wide = widths(block)
-        for i, columns in enumerate(fitting(wide, width)):
-            table = Table(title="" if i else block.suite, title_justify="left")
-            for column in columns:
-                heading = fill(block.headings[column], wide[column])
-                table.add_column(heading, justify="right" if column else "left", no_wrap=True)
-            for row in block.rows:
-                table.add_row(*(row[column] for column in columns))
-            yield table
+    wide = widths(block)
+    for i, columns in enumerate(fitting(wide, width)):
+        table = Table(title="" if i else block.suite, title_justify="left")
+        for column in columns:
+            heading = fill(block.headings[column], wide[column]) if block.headings[column] else ""
+            table.add_column(heading, justify="right" if column else "left", no_wrap=True)
+        for row in block.rows:
+            table.add_row(*(row[column] for column in columns))
+        yield table
 
 
 def widths(block: Block) -> list[int]:
     """How wide each column must be; headings may break at blanks."""
     columns = zip(block.headings, *block.rows, strict=True)
-    return [max(map(len, (*heading.split(), *cells))) for heading, *cells in columns]
+    lines = ((*heading.split(), *(line for cell in cells for line in cell.split("\n"))) for heading, *cells in columns)
+    return [max(map(len, one)) for one in lines]
 
 
 def fitting(wide: Sequence[int], width: int) -> list[list[int]]:
@@ -199,23 +230,40 @@ def fitting(wide: Sequence[int], width: int) -> list[list[int]]:
     return found
 
 
-def rich_differences(evidence: Evidence, first: str, second: str, found: Sequence[Difference]) -> Iterator[Table]:
-    """A comparison for the terminal, a table per suite."""
-    from rich.table import Table
+def rich_differences(
+    suite: str, names: tuple[str, str], columns: Mapping[str, Column], found: Sequence[Difference],
+    kin: Set[str], width: int,
+) -> Iterator[Table]:  # fmt: skip
+    """A suite's comparison for a terminal so many characters wide.
 
-    for suite in dict.fromkeys(one.suite for one in found):
-        table = Table(title=f"{suite}: {first} less {second}", title_justify="left")
-        for i, heading in enumerate(("", "prompts", first, second, "difference", "95 %", "wins", "ties", "losses")):
-            table.add_column(heading, justify="left" if i == 0 else "right")
-        for one in found:
-            if one.suite == suite:
-                table.add_row(*difference_row(evidence, one))
-        yield table
+    Args:
+        kin: columns that are measured with a model of a family that steered one of the two.
+    """
+    rows = tuple(difference_row(columns[one.column], one, kin) for one in found if one.suite == suite)
+    headings = ("", "prompts", *names, "difference", "95 %", "wins", "ties", "losses")
+    return _tables(Block(f"{suite}: {names[0]} less {names[1]}", headings, rows), width)
 
 
-def difference_row(evidence: Evidence, one: Difference) -> tuple[str, ...]:
+def difference_row(column: Column, one: Difference, kin: Set[str]) -> tuple[str, ...]:
     """One line of a comparison."""
-    title = evidence.about.columns[one.column].title
+    title = fill(column.title + (KIN if one.column in kin else ""), TITLE, break_on_hyphens=False)
     counts = ("–" if count is None else str(count) for count in (one.wins, one.ties, one.losses))
     span = f"{one.low:+.3f} to {one.high:+.3f}"
     return title, str(one.n), f"{one.first:.3f}", f"{one.second:.3f}", f"{one.mean:+.3f}", span, *counts
+
+
+def compared_kin(columns: Mapping[str, Column], *makers: Maker) -> set[str]:
+    """Columns that are measured with a model of a family that steered one of some methods."""
+    steered = {family for maker in makers for family in maker.families}
+    return {key for key, column in columns.items() if steered & set(column.families)}
+
+
+def cautions(columns: Mapping[str, Column], found: Sequence[Difference], kin: Set[str]) -> Iterator[str]:
+    """What must be said below a comparison."""
+    if flattered := [column.title for key, column in columns.items() if key in kin & {one.column for one in found}]:
+        yield (
+            f"{KIN} {', '.join(flattered)}: measured with a model of the family that steered one of the two, so a "
+            "picture that fools one may well fool the other."
+        )
+    if few := [one.n for one in found if one.n < FEW]:
+        yield f"Of {min(few)} prompts an interval says little: with fewer than {FEW} it is narrower than it should be."

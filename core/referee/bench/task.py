@@ -135,12 +135,25 @@ def describe(
         weights=runs.weights_of(name, {key: str(path.expanduser()) for key, path in paths.items()}),
         columns=dict(bench.columns),
         suites=suites,
+        wants=_wants(bench, items, makers),
         seeds=seeds,
         methods=dict(makers),
         asked=said,
         device=device,
         libraries=runs.versions(),
     )
+
+
+def _wants(bench: Bench, items: Sequence[Item], makers: Mapping[str, Maker]) -> dict[str, dict[str, int]]:
+    """Of a bench that chooses, how many items of a suite each method draws; pictures that are there are of all."""
+    if not isinstance(bench, Choosing):
+        return {}
+    found: dict[str, dict[str, int]] = {}
+    for name, maker in makers.items():
+        counts = found.setdefault(name, dict.fromkeys((item.suite for item in items), 0))
+        for item in items:
+            counts[item.suite] += maker.found or bench.wants(name, item)
+    return found
 
 
 def _selects(field: Any) -> bool:

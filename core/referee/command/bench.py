@@ -180,13 +180,17 @@ def _play(task: Task, console: Console) -> None:
     """Draw, with a line per picture.
 
     Raises:
-        RefereeError: it failed before the first picture.
+        RefereeError: it was refused, and nothing is written.
         typer.Exit: it was stopped, or failed on the way.
     """
     from referee.bench import runner
     from referee.command.stops import stoppable
 
-    main, count = next(iter(task.about.columns)), 0
+    main, count, begun = next(iter(task.about.columns)), 0, False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
 
     def tell(record: Record) -> None:
         nonlocal count
@@ -198,12 +202,12 @@ def _play(task: Task, console: Console) -> None:
 
     with stoppable() as stop:
         try:
-            runner.run(task, tell)
+            runner.run(task, tell, begin)
         except KeyboardInterrupt:
             print(f"referee: stopped; {_kept(count, task)}", file=sys.stderr)
             raise typer.Exit(stop.code) from None
         except Exception as error:
-            if not count:
+            if not begun:  # then nothing is written either
                 raise
             _say(error)
             print(f"referee: {_kept(count, task)}", file=sys.stderr)

@@ -40,7 +40,10 @@ def table(
     methods: Annotated[str | None, typer.Option("--methods", metavar="a,b", help="These alone, in this order.")] = None,
     column: ColumnOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where to write. [dim]default: the first folder[/dim]")
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Where to write. [dim]default: the folder; needed if there are several[/dim]"
+        ),
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     json_: Json = False,
@@ -54,6 +57,8 @@ def table(
 
     if markdown and json_:
         raise OptionError("--json and --markdown both say what is printed: choose one.")
+    if len(folders) > 1 and out is None:
+        raise OptionError("Several folders are joined: say where to write by --out DIR, so that none loses its table.")
     evidence = read(folders)
     if methods:
         evidence = evidence.only([_known(name, evidence.about.methods, "--methods") for name in methods.split(",")])
@@ -104,7 +109,7 @@ def compare(
     """
     from referee.bench.records import read
     from referee.bench.statistics import compare as compared
-    from referee.bench.table import rich_differences
+    from referee.bench.table import cautions, compared_kin, rich_differences
 
     (one, mine), (other, theirs) = (_folder(text) for text in (first, second))
     here, there = read([one]), read([other])
@@ -112,10 +117,17 @@ def compare(
     console, rows = console_of(json_), []
     for a, b in pairs:
         found = compared(here, a, there, b)
-        rows += [{"first": a, "second": b, **asdict(row)} for row in found]
+        columns = here.about.columns | there.about.columns
+        kin = compared_kin(columns, here.about.methods[a], there.about.methods[b])
+        rows += [{"first": a, "second": b, **asdict(row), "kin": row.column in kin} for row in found]
+        if json_:
+            continue
         names = (a, b) if a != b else (f"{a} ({one})", f"{b} ({other})")
-        for shown in rich_differences(here, *names, found) if not json_ else ():
-            console.print(shown)
+        for suite in dict.fromkeys(row.suite for row in found):
+            for shown in rich_differences(suite, names, columns, found, kin, console.width):
+                console.print(shown)
+        for said in cautions(columns, found, kin):
+            console.print(said, soft_wrap=True)
     if json_:
         print(json.dumps(rows))
 

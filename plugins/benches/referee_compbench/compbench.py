@@ -45,7 +45,7 @@ class CompBench:
         self._models = Models(options, place)
         self._prompts = read_suites(options)
         self._items = tuple(_items(options, self._prompts))
-        self._listed: dict[tuple[Path, str], dict[str, list[Path]]] = {}
+        self._listed: dict[tuple[Path, str], dict[str, list[tuple[int, Path]]]] = {}
 
     @cached_property
     def columns(self) -> Mapping[str, Column]:
@@ -84,8 +84,8 @@ class CompBench:
         number = item.index * max(of, COMPBENCH) + k
         return f"{item.suite}/samples/{file_name(item.prompt, number).removesuffix('.png')}"
 
-    def files(self, folder: Path, item: Item) -> Sequence[Path]:
-        """The item's pictures in a folder of the benchmark's naming, in the order of their numbers."""
+    def files(self, folder: Path, item: Item) -> Sequence[tuple[int, Path]]:
+        """The item's pictures in a folder of the benchmark's naming, by their numbers."""
         place = (folder, item.suite)
         if place not in self._listed:
             self._listed[place] = listing(*place)

@@ -65,10 +65,10 @@ class GenEval:
         """The benchmark's name of a picture."""
         return f"{item.data['line']:05d}/samples/{k:05d}"
 
-    def files(self, folder: Path, item: Item) -> Sequence[Path]:
-        """The item's pictures in a folder of the benchmark's naming."""
+    def files(self, folder: Path, item: Item) -> Sequence[tuple[int, Path]]:
+        """The item's pictures in a folder of the benchmark's naming, by their numbers."""
         place = folder / f"{item.data['line']:05d}" / "samples"
-        return sorted(path for path in place.glob("*.png") if path.stem.isdigit()) if place.is_dir() else []
+        return sorted((int(path.stem), path) for path in place.glob("*.png") if path.stem.isdecimal())
 
     def score(self, image: Image, item: Item, seed: int) -> Mapping[str, float]:
         """Whether a picture is right; nothing is drawn at random."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 SEED = 42
 """Of each prompt's first picture; the others count on from there."""
 COMPBENCH, GENEVAL = 10, 4
 """Pictures of a prompt."""
+T = TypeVar("T")
 _NAME = re.compile(r"(?P<prompt>[^_]+)_(?:.*_)?(?P<number>\d+)\.png", re.IGNORECASE | re.DOTALL)
 
 
@@ -37,8 +39,8 @@ def read_name(name: str) -> tuple[str, int] | None:
     return (found["prompt"], int(found["number"])) if found else None
 
 
-def listing(folder: Path, suite: str) -> dict[str, list[Path]]:
-    """The pictures of a suite by prompt, in the order of their numbers.
+def listing(folder: Path, suite: str) -> dict[str, list[tuple[int, Path]]]:
+    """The pictures of a suite by prompt, by their numbers.
 
     They lie in ``folder/SUITE/samples``, ``folder/SUITE``, ``folder/samples`` or ``folder``: the first that is there.
     """
@@ -48,17 +50,17 @@ def listing(folder: Path, suite: str) -> dict[str, list[Path]]:
         return {}
     read = ((read_name(path.name), path) for path in place.iterdir())
     numbered = sorted((named[1], path.name, named[0], path) for named, path in read if named)
-    found: dict[str, list[Path]] = {}
-    for _, _, prompt, path in numbered:
-        found.setdefault(prompt, []).append(path)
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for number, _, prompt, path in numbered:
+        found.setdefault(prompt, []).append((number, path))
     return found
 
 
-def share(paths: Sequence[Path], which: int, of: int) -> list[Path]:
+def share(paths: Sequence[T], which: int, of: int) -> list[T]:
     """A prompt's pictures, where the prompt stands several times in its file: the first gets the first ones.
 
-    >>> [path.name for path in share([Path("a_000000.png"), Path("a_000001.png")], 1, 2)]
-    ['a_000001.png']
+    >>> share([(0, Path("a_000000.png")), (1, Path("a_000001.png"))], 1, 2)[0][0]
+    1
     """
     each = -(-len(paths) // of)
     return list(paths[which * each : (which + 1) * each])

@@ -16,6 +16,12 @@ from referee.weights import check_folder
 Suite = Literal["color", "shape", "texture", "spatial", "non_spatial", "complex"]
 SUITES: tuple[Suite, ...] = ("color", "shape", "texture", "spatial", "non_spatial", "complex")
 ATTRIBUTES: frozenset[str] = frozenset({"color", "shape", "texture"})
+MEASURES: dict[str, frozenset[str]] = {
+    "vqa": ATTRIBUTES | {"complex"},
+    "detector": frozenset({"spatial", "complex"}),
+    "clip": frozenset({"non_spatial", "complex"}),
+}
+"""The suites that each of the benchmark's models measures; no other needs it."""
 QUESTION = 'Does this figure show "{prompt}"? Please answer yes or no.'
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 KINDS = {"vqa": {"blip"}, "detector": {"owlv2", "owlvit"}}
@@ -114,11 +120,23 @@ def check_compbench(options: CompBenchOptions) -> None:
             "parser=spacy needs spaCy and its model en_core_web_sm, and they are not installed here. Both come from "
             "spaCy's own site, see docs/t2i-compbench.md; or give the phrases as data (phrases=FILE)."
         )
+    used = {option: getattr(options, option) if option in _wanted(options) else "" for option in MEASURES}
+    if not any((*used.values(), options.vlm)):
+        raise OptionError(
+            f"t2i-compbench has nothing to measure {', '.join(options.suites)} with: {' and '.join(_wanted(options))} "
+            "is left out."
+        )
     for option in ("vqa", "detector"):
-        if given := getattr(options, option):
-            check_model(given, option)
-    _check_size(options)
-    _check_others(options.clip, options.vlm)
+        if used[option]:
+            check_model(used[option], option)
+    if used["vqa"]:
+        _check_size(options)
+    _check_others(used["clip"], options.vlm)
+
+
+def _wanted(options: CompBenchOptions) -> list[str]:
+    """The models that the suites are measured with."""
+    return [option for option, suites in MEASURES.items() if set(options.suites) & suites]
 
 
 def check_geneval(options: GenEvalOptions) -> None:
@@ -195,8 +213,6 @@ def clip_options(given: Path | str) -> Any:
 
 
 def _check_size(options: CompBenchOptions) -> None:
-    if not options.vqa:
-        return
     vision = check_model(options.vqa, "vqa").get("vision_config") or {}
     patch = vision.get("patch_size", 16)  # transformers' default, which old folders do not write down
     if options.vqa_size % patch:

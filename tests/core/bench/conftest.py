@@ -72,7 +72,7 @@ class Named(Colours):
     """Knows pictures by their prompts."""
 
     def files(self, folder, item):
-        return sorted(folder.glob(f"{item.prompt}_*.png"))
+        return [(int(path.stem.rpartition("_")[2]), path) for path in folder.glob(f"{item.prompt}_*.png")]
 
 
 def referee(options, place):

@@ -50,6 +50,22 @@ def test_a_bench_may_know_how_others_name_them(desk: Desk) -> None:
     assert len(desk.done("--images", "sd=given", "--seeds", "2", name="named", out="two").records) == 8
 
 
+def test_a_hole_changes_no_other_pictures_number(desk: Desk) -> None:
+    names = ("a red square", "a green square", "a blue square", "a dim red square")
+    home = desk.pictures({f"{name}_{k:06}.png": (255, k, 0) for name in names for k in range(2)})
+    content = (home / "a red square_000000.png").read_bytes()
+    (home / "a red square_000000.png").unlink()
+    desk.done("--images", "given", "--partial", name="named")
+    (home / "a red square_000000.png").write_bytes(content)
+    found = desk.done("--images", "given", name="named")
+    assert sorted(r.seed for r in found.records if (r.suite, r.index) == ("bright", 0)) == [0, 1]
+
+
+def test_two_pictures_of_one_number_are_refused(desk: Desk) -> None:
+    desk.pictures({**WHOLE, "bright/0.jpg": GREEN, "bright/1-1.png": RED, "bright/2-1.png": RED, "half-dim/0.png": RED})
+    desk.refused("are both picture 0 of 'a red square'", "--images", "given")
+
+
 def test_holes_and_broken_files_are_listed_and_refused(desk: Desk) -> None:
     content = {**WHOLE, "bright/1.jpg": b"no picture", "elsewhere/3.png": RED}
     home = desk.pictures(content)
@@ -74,6 +90,14 @@ def test_with_partial_the_rest_is_scored_and_the_coverage_told(desk: Desk) -> No
     }
     assert "given, bright: 1 of 3 pictures (33%); the rest is not scored." in told["notes"]
     assert "| given | 1/3 |" in (desk.out / "table.md").read_text()
+
+
+def test_with_partial_a_suite_of_nothing_is_told(desk: Desk) -> None:
+    desk.pictures({"bright/0.png": RED, "bright/1.png": GREEN, "bright/2.png": BLUE})
+    assert desk.bench("--images", "given", "--partial").code == 0
+    assert (
+        "given: no picture of half dim is scored; in all 3 of 4 pictures (75%)." in (desk.out / "table.md").read_text()
+    )
 
 
 def test_of_several_pictures_all_must_be_there(desk: Desk) -> None:

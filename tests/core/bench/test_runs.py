@@ -33,7 +33,7 @@ def test_each_method_draws_each_prompt_and_the_file_is_what_is_scored(desk: Desk
         assert record.scores["share"] == pytest.approx(x[0, channel].mean().item() / x[0].sum(0).mean().item())
         assert ("even" in record.scores) == (record.index % 2 == 0)
         assert record.cpu_seconds is not None
-    assert {path.name for path in desk.out.iterdir() if path.suffix != ".jsonl"} == {
+    assert {path.name for path in desk.out.glob("[!.]*") if path.suffix != ".jsonl"} == {
         "about-0-of-1.json", "pictures", "table.md", "table.csv", "plot.svg", "sheet-run-bright.png",
         "sheet-plain-bright.png", "sheet-run-half-dim.png", "sheet-plain-half-dim.png",
     }  # fmt: skip
@@ -73,8 +73,8 @@ def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(desk: Desk, after: in
 def test_a_failure_at_the_first_picture_is_one_sentence(desk: Desk) -> None:
     desk.at("1 / 0")
     answer = desk.bench()
-    assert answer.code == 2
-    assert "Traceback" not in answer.err
+    assert answer.code == 1  # files are written
+    assert answer.err.splitlines()[-1] == "referee: 0 pictures are recorded in out. The same command goes on."
     assert "division by zero" in answer.err.splitlines()[0]
 
 
@@ -83,7 +83,7 @@ def test_a_failure_at_the_first_picture_is_one_sentence(desk: Desk) -> None:
     [
         ("RuntimeError('out of memory')", "referee: Out of memory: out of memory"),
         ("KeyError('tokens')", "KeyError: 'tokens'"),
-        ("OptionError('no')", "referee: no"),
+        ("OptionError('no')", "referee: The method 'plain', bright 2: no"),
     ],
 )
 def test_what_a_draw_raises_on_the_way_is_told_and_what_is_kept(desk: Desk, raised: str, says: str) -> None:
@@ -189,6 +189,17 @@ def test_another_method_of_the_name_is_refused(desk: Desk, words: list[str], say
     desk.done(*words, out="elsewhere")
 
 
+def test_a_plain_sample_hangs_on_no_rules(desk: Desk) -> None:
+    whole = desk.done("--methods", "plain")
+    base = {"zoo": "none", "prior": {"name": "toy"}, "height": 8, "width": 8, "draw": "sample"}
+    (maker,) = whole.about.methods.values()
+    assert maker.settings.keys() == {"zoo", "height", "width", "prior"}
+    found = desk.done("--methods", "plain", "--set", "rules.steps=9", "--seeds", "2")
+    assert found.about.methods["plain"].digest == maker.digest
+    mine = f"mine={json.dumps({**base, 'rules': {'steps': 70}, 'balancer': {'name': 'nobody'}})}"
+    assert desk.done("--method", mine).about.methods["mine"].digest == maker.digest
+
+
 def test_another_scorer_is_refused(desk: Desk) -> None:
     desk.done("--methods", "plain")
     desk.refused("the benches are not the same: options.scale: 1.0 and 0.5", name="colours:scale=0.5")
@@ -219,12 +230,13 @@ def test_what_is_no_number_is_left_out_and_said(desk: Desk) -> None:
 def test_a_scorer_that_breaks_its_word_is_named(desk: Desk, answer: str) -> None:
     desk.at(f"answer = {answer}")
     found = desk.bench("--methods", "plain")
-    assert found.code == 2
+    assert found.code == 1
     assert "The bench 'colours'" in found.err
 
 
 def test_two_processes_do_not_write_one_shard(desk: Desk) -> None:
     desk.done("--methods", "plain", "--shard", "0/2")
+    assert (desk.out / ".lock-0-of-2").exists()  # taken away, it would be no lock for who waits
     with filelock.FileLock(desk.out / ".lock-0-of-2"):
         desk.refused("Another process draws shard 0-of-2", "--methods", "plain", "--shard", "0/2", "--seeds", "2")
         desk.done("--methods", "plain", "--shard", "1/2")
@@ -252,6 +264,8 @@ def test_two_processes_do_not_write_one_shard(desk: Desk) -> None:
         (["--method", 'a={"draw": {"name": "sample", "options": {"n": 1}}}'], "draw 'sample': there is no 'n'"),
         (["--method", 'a={"prior": {"name": "nobody"}}'], "The method 'a': There is no prior called 'nobody'"),
         (["--method", 'a={"zoo": "nowhere"}'], "The method 'a': There is no zoo called 'nowhere'"),
+        (["--method", 'a={"draw": "best-of"}'], "The method 'a': draw 'best-of' asks referees, and none has a weight"),
+        (["--method", 'a={"draw": "noise", "referees": []}'], "The method 'a': draw 'noise' asks referees"),
         (["--set", "rules"], "write a.b=value"),
         (["--device", "abacus"], "abacus"),
         (["--images", "nowhere"], "--images nowhere: there is no such folder"),
@@ -264,6 +278,24 @@ def test_bad_input_is_refused_before_anything_is_loaded_or_written(desk: Desk, w
     words = [w.replace("={", f"={json.dumps(base)[:-1]}, ", 1) if w.startswith('a={"') else w for w in words]
     desk.refused(says, *words)
     assert not desk.out.exists()
+
+
+def test_a_referee_with_nothing_to_judge_ends_with_1_and_binds_nothing(desk: Desk) -> None:
+    text = (desk.folder / "toys.py").read_text()
+    fault = """
+    from referee.errors import NothingToJudge
+    class Referee(ToyReferee):
+        def read(self, prompt):
+            raise NothingToJudge("no place is named")
+    return Referee()
+"""
+    (desk.folder / "toys.py").write_text(text.replace("    return ToyReferee()\n", fault))
+    answer = desk.bench("--methods", "run")
+    assert answer.code == 1
+    assert "referee: The method 'run', bright 0: no place is named" in answer.err
+    (desk.folder / "toys.py").write_text(text)
+    found = desk.done("--methods", "run", "--set", "rules.steps=3")  # nothing was drawn that it could contradict
+    assert found.about.methods["run"].settings["rules"]["steps"] == 3
 
 
 def test_a_bad_bench_is_refused(desk: Desk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,8 @@ from referee.bench.plot import svg
 from referee.bench.records import read
 from referee.bench.sheet import CELL, LINE, LINES, RIGHT, RIM, WRONG, sheet, wrapped
 from referee.bench.statistics import cells
+from referee.bench.statistics import compare as compared
+from referee.bench.table import cautions
 
 from .conftest import Desk
 
@@ -76,8 +79,37 @@ def test_two_folders_are_joined(drawn: Desk) -> None:
     }
     assert "run, bright: 3 of 6 pictures (50%); the rest is not scored." in told["notes"]
     drawn.done("--set", "rules.steps=5", "--methods", "run", out="other")
-    refused = drawn("bench", "table", "out", "other")
+    refused = drawn("bench", "table", "out", "other", "--out", "both")
     assert (refused.code, "settings.rules.steps: 4 and 5" in refused.err) == (2, True)
+
+
+def test_more_pictures_of_a_prompt_than_were_asked_for_count_once(drawn: Desk) -> None:
+    drawn.done("--methods", "plain", "--seed", "50")
+    told = json.loads(drawn("bench", "table", "out", "--json").out)
+    (row,) = [row for row in told["drawn"] if (row["suite"], row["method"]) == ("bright", "plain")]
+    assert (row["pictures"], row["scored"], row["of"]) == (6, 3, 3)
+    assert not any("pictures (" in note for note in told["notes"])
+    assert "| plain | 3 | 6 |" in (drawn.out / "table.md").read_text()
+    records = drawn.out / "records-0-of-1.jsonl"
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    some = [one for one in lines if (one["method"], one["suite"], one["index"]) != ("plain", "bright", 2)]
+    records.write_text("".join(json.dumps(one) + "\n" for one in some))  # four pictures, of two of three prompts
+    notes = json.loads(drawn("bench", "table", "out", "--json").out)["notes"]
+    assert "plain, bright: 2 of 3 pictures (67%); the rest is not scored." in notes
+
+
+def test_a_method_of_which_fewer_prompts_are_wanted_is_whole_with_them(desk: Desk) -> None:
+    text = (desk.folder / "toys.py").read_text()
+    chooses = "    def wants(self, method, item):\n        return method != 'run' or item.index < 1\n\n    def score("
+    (desk.folder / "toys.py").write_text(text.replace("    def score(", chooses, 1))
+    desk.done()
+    table = (desk.out / "table.md").read_text()
+    assert "| run | 1 |" in table
+    assert "| plain | 3 |" in table
+    assert "is not scored" not in table
+    desk.done("--methods", "run", name="colours:n=1", out="less")
+    joined = read([desk.folder / "less", desk.out]).about
+    assert (joined.count("run", "bright"), joined.count("plain", "bright")) == (1, 3)
 
 
 def test_the_plot_has_a_bar_for_each_number(drawn: Desk) -> None:
@@ -165,10 +197,36 @@ def test_compare_takes_the_methods_that_both_have(drawn: Desk) -> None:
     assert "plain (out) less plain (other)" in said
 
 
+def test_compare_warns_of_kin_and_of_few_prompts(drawn: Desk) -> None:
+    said = drawn("bench", "compare", "out:plain", "out:run").out
+    assert "toy loss†" in said
+    assert "share of the colour†" not in said
+    assert "† toy loss: measured with a model of the family that steered one of the two" in said
+    assert "Of 1 prompts an interval says little" in said
+    rows = json.loads(drawn("bench", "compare", "out:plain", "out:run", "--json").out)
+    assert {row["column"] for row in rows if row["kin"]} == {"loss"}
+    many = [replace(one, n=10) for one in compared(read([drawn.out]), "plain", read([drawn.out]), "run")]
+    assert list(cautions(read([drawn.out]).about.columns, many, set())) == []
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_comparison_fits_the_terminal(drawn: Desk, width: int) -> None:
+    path = drawn.out / "about-0-of-1.json"
+    path.write_text(path.read_text().replace("share of the colour", "the benchmark's score (spatial, complex: -like)"))
+    drawn.monkeypatch.setenv("COLUMNS", str(width))
+    said = drawn("bench", "compare", "out:plain", "out:run").out
+    lines = [line for line in said.splitlines() if line[:1] in tuple("┏┃┡│└")]
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    assert said.count("+0.000 to +0.000") == 6
+    assert "the benchmark's score" in said
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["table", "nowhere"], "No bench wrote in nowhere"),
+        (["table", "out", "out"], "say where to write by --out DIR"),
         (["table", "out", "--methods", "rum"], "--methods rum: there is none in these records. Did you mean 'run'?"),
         (["table", "out", "--column", "shape"], "--column shape: there is none in these records"),
         (["table", "out", "--json", "--markdown"], "choose one"),
