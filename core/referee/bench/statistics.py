@@ -122,12 +122,13 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def interval_of_shares(gaps: Sequence[float]) -> tuple[float, float]:
     """A 95 % interval of the mean difference of two shares, pair by pair: room for what was too rare to be seen.
 
-    The bootstrap draws only what was seen, so that one loss and no win would be a sure loss. Here z^2 pairs that were
+    The bootstrap draws only what was seen, so that one loss and no win would be a sure loss. Here a = z^2 pairs that were
     never drawn are added, half of them won in full and half lost in full, as Agresti and Coull (1998) add to one share:
 
-        N = n + z^2,  m = sum(gap) / N,  s^2 = (sum(gap^2) + z^2) / N - m^2,  interval = m -+ z s / sqrt(N)
+        N = n + a,  m = sum(gap) / N,  s^2 = (sum(gap^2) + a) / N - m^2,  interval = m -+ z s / sqrt(N)
 
-    With nothing seen to differ it is -+ z^2 / (n + z^2). One more loss moves both of its ends down, always.
+    Of shares finer than right and wrong fewer are: a = z^2 times the mean square of the differences that are not 0.
+    With nothing seen to differ it is -+ z^2 / (n + z^2). Of right and wrong, one more loss moves both of its ends down.
 
     Args:
         gaps: first less second, each in [-1, 1].
@@ -137,9 +138,11 @@ def interval_of_shares(gaps: Sequence[float]) -> tuple[float, float]:
     >>> [round(end, 3) for end in interval_of_shares([-1.0] + [0.0] * 39)]
     [-0.121, 0.075]
     """
-    n = len(gaps) + Z**2
+    seen = [gap**2 for gap in gaps if gap]
+    added = Z**2 * (sum(seen) / len(seen) if seen else 1.0)
+    n = len(gaps) + added
     mean = sum(gaps) / n
-    half = Z * (((sum(gap**2 for gap in gaps) + Z**2) / n - mean**2) / n) ** 0.5
+    half = Z * (((sum(seen) + added) / n - mean**2) / n) ** 0.5
     return max(mean - half, -1.0), min(mean + half, 1.0)
 
 
