@@ -91,9 +91,18 @@ def preset(name: str, registry: Registry) -> Layer:
         known |= registry.find("zoo", zoo).presets
     if name not in known:
         raise OptionError(f"There is no preset '{name}'. {nearest(name, known)}")
-    layer = tomllib.loads(known[name])
-    below = layer.pop("preset", None)
-    return merge(preset(below, registry), layer) if below else layer
+    return on_its_preset(tomllib.loads(known[name]), registry)
+
+
+def on_its_preset(layer: Layer, registry: Registry) -> Layer:
+    """A layer that says ``preset = "name"``, over that preset; any other as it is.
+
+    Raises:
+        OptionError: no such preset.
+    """
+    if "preset" not in layer:
+        return layer
+    return merge(preset(str(layer["preset"]), registry), {key: said for key, said in layer.items() if key != "preset"})
 
 
 def _shipped() -> list[Any]:

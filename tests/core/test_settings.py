@@ -12,6 +12,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
+from referee.command.asked import settings_of
 from referee.command.layer import flag_layer
 from referee.errors import OptionError
 from referee.folder.record import describe
@@ -394,3 +395,18 @@ def test_every_setting_says_what_it_is() -> None:
     for model in (Settings, Rules, Part, RefereePart, BalancerPart):
         assert all(field.description for field in model.model_fields.values()), model
     assert Spec.__doc__
+
+
+def test_a_config_file_may_stand_on_a_preset(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('preset = "released"\nzoo = "none"\n[rules]\nsteps = 7\ntail = 0\n')
+    asked = settings_of(Registry(), path, None, None, None)
+    released = build([preset("released", Registry())])
+    assert (asked.rules.steps, asked.rules.views) == (7, released.rules.views)
+    assert (
+        settings_of(Registry(), path, None, "paper", None).rules.views
+        == build([preset("paper", Registry())]).rules.views
+    )
+    path.write_text('preset = "releazed"\nzoo = "none"\n')
+    with pytest.raises(OptionError, match=r"no preset 'releazed'\. Did you mean 'released'"):
+        settings_of(Registry(), path, None, None, None)

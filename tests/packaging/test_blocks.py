@@ -27,10 +27,11 @@ from typer.testing import CliRunner
 
 import referee
 from referee.command.app import app
+from referee.command.asked import spelt
 from referee.command.layer import flag_layer
 from referee.command.scaffold import project
 from referee.errors import WeightsError
-from referee.layers import Layer, parse_set, preset, read_toml
+from referee.layers import Layer, on_its_preset, parse_set, preset, read_toml
 from referee.parts import check
 from referee.plugins import Registry, discover
 from referee.prompt import Prompt
@@ -212,7 +213,8 @@ def check_settings(said: dict[str, Any], registry: Registry) -> None:
     base = preset(said.get("preset") or spec.preset, registry) if spec else {}
     sets = [parse_set(text) for text in said.get("set_") or ()]
     keys = ("referee", "prior", "aug", "balancer", "steps", "views", "seed", "n", "size", "device", "dtype")
-    flags = flag_layer(**{key: said.get(key) for key in keys})
+    given = {key: said.get(key) for key in keys}
+    flags = flag_layer(**{**given, "balancer": said.get("balancer") and spelt(registry, said["balancer"])})
     check_parts([base, config, *sets, {"zoo": zoo}, flags], registry, said.get("prompt"))
 
 
@@ -231,7 +233,8 @@ def check_toml(block: Block) -> None:
         return
     path = Path(block.title or "settings.toml")
     path.write_text(block.text)
-    registry, layer = discover(), read_toml(path)
+    registry = discover()
+    layer = on_its_preset(read_toml(path), registry)
     if layer.get("zoo") == NO_ZOO:  # the models are still to be named
         build([layer])
     else:

@@ -422,7 +422,7 @@ def test_the_hinge_moves_a_thing_to_the_right_side(relation, axis, way):
     from referee_grounding_vqa.detector import Detector
     from referee_grounding_vqa.referee import GroundingVqaReferee
 
-    options = Options(attributes=0, margin=0.5)
+    options = Options(attributes=0, apart=0.5)
     referee = GroundingVqaReferee(None, Detector.load(WEIGHTS / "detector"), options, Place())
     loss = referee.read(Prompt(f"a red circle {RELATIONS[relation]} a blue square"))
     values = []

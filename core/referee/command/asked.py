@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def settings_of(
     registry: Registry, config: Path | None, zoo: str | None, preset: str | None, sets: list[str] | None, **flags: Any
 ) -> Settings:
-    """All layers in order: the preset of the zoo, the config file, --set, flags. A run's record needs no preset.
+    """All layers in order: the preset (--preset, or the file's, or the zoo's), the config file, --set, flags. A run's
+    record needs no preset.
 
     Raises:
         OptionError: a value that makes no sense, an unknown name, or flags that do not go together.
@@ -31,11 +32,12 @@ def settings_of(
     said = reduce(merge, (parse_set(text) for text in sets or ()), file)
     asked = zoo or str(said.get("zoo", ""))
     named = asked or "pocket"
-    name = preset or (registry.find("zoo", named).preset if named != NO_ZOO and RECORD not in file else None)
-    base = read_preset(name, registry) if name else {}
+    own = said.pop("preset", None)
+    name = preset or own or (registry.find("zoo", named).preset if named != NO_ZOO and RECORD not in file else None)
+    base = read_preset(str(name), registry) if name else {}
     layer = merge(merge(base, said), {"zoo": asked or base.get("zoo", named)})
     if flags.get("balancer"):
-        flags["balancer"] = _spelt(registry, flags["balancer"])
+        flags["balancer"] = spelt(registry, flags["balancer"])
     over = flag_layer(**flags, seeds=layer.get("seeds"), referees=layer.get("referees"))
     if over.get("judge") and not {**(layer.get("judge") or {}), **over["judge"]}.get("name"):
         raise OptionError("--keep and --pick are about what a judge says: add --judge NAME.")
@@ -47,7 +49,7 @@ def settings_of(
     return settings
 
 
-def _spelt(registry: Registry, text: str) -> str:
+def spelt(registry: Registry, text: str) -> str:
     """A balancer as it is typed, with the name of the option that a bare word is: torchjd:UPGrad."""
     name, colon, rest = text.partition(":")
     offers = registry.offered("balancer", name)
