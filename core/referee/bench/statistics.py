@@ -122,8 +122,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def interval_of_shares(gaps: Sequence[float]) -> tuple[float, float]:
     """A 95 % interval of the mean difference of two shares, pair by pair: room for what was too rare to be seen.
 
-    The bootstrap draws only what was seen, so that one loss and no win would be a sure loss. Here a = z^2 pairs that were
-    never drawn are added, half of them won in full and half lost, as Agresti and Coull (1998) add to one share:
+    The bootstrap draws only what was seen, so that one loss and no win would be a sure loss. Here a = z^2 pairs that
+    were never drawn are added, half of them won in full and half lost, as Agresti and Coull (1998) add to one share:
 
         N = n + a,  m = sum(gap) / N,  s^2 = (sum(gap^2) + a) / N - m^2,  interval = m -+ z s / sqrt(N)
 
